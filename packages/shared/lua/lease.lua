@@ -1,0 +1,16 @@
+-- Global token bucket on the server's clock.
+-- KEYS  bucket
+-- ARGV  rate (tokens per second), burst (capacity), want (tokens), batch (tokens worth waiting for)
+-- Returns { granted, ms until `batch` tokens are there }. Grants what it has, up to `want`; 0 when that is less than one.
+local bucket, rate, burst, want, batch = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local state = redis.call('HMGET', bucket, 'tokens', 'at')
+local tokens, at = tonumber(state[1]) or burst, tonumber(state[2]) or now
+-- The clock may step back after a failover: then nothing is refilled.
+if now > at then tokens = math.min(burst, tokens + (now - at) * rate / 1000) else now = at end
+local granted = math.min(want, math.floor(tokens))
+tokens = tokens - granted
+redis.call('HSET', bucket, 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now))
+redis.call('PEXPIRE', bucket, 60000)
+return { granted, math.max(1, math.ceil((math.min(batch, burst) - tokens) * 1000 / rate)) }

@@ -1,0 +1,44 @@
+-- Moves due retries back to the stream. All or nothing, so any number of schedulers may run it without a lock.
+-- KEYS  retries, retriesData, stream, inflight, dead, epoch
+-- ARGV  limit
+-- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
+local retries, retriesData, stream, inflight, dead, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function decode(text)
+  local ok, data = pcall(cjson.decode, text)
+  if not ok or type(data) ~= 'table' or next(data) == nil then return nil end
+  local fields = {}
+  for name, value in pairs(data) do
+    if type(name) ~= 'string' or type(value) ~= 'string' then return nil end
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  return fields
+end
+
+local ids = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, ARGV[1])
+local moved, unreadable = 0, 0
+if #ids > 0 then
+  local texts = redis.call('HMGET', retriesData, unpack(ids))
+  for i, id in ipairs(ids) do
+    local fields = texts[i] and decode(texts[i])
+    if fields then
+      redis.call('HSET', inflight, id, redis.call('XADD', stream, '*', unpack(fields)))
+      moved = moved + 1
+    else
+      -- Reconcile rebuilds the delivery from its row, if it has one.
+      redis.call('XADD', dead, '*', 'id', id, 'data', texts[i] or '', 'failed_at', string.format('%.0f', now),
+        'reason', 'retry data is missing or is not a JSON object of strings')
+      redis.call('HDEL', inflight, id)
+      unreadable = unreadable + 1
+    end
+  end
+  redis.call('ZREM', retries, unpack(ids))
+  redis.call('HDEL', retriesData, unpack(ids))
+end
+local upcoming = redis.call('ZRANGE', retries, 0, 0, 'WITHSCORES')
+local wait = -1
+if upcoming[2] then wait = math.max(0, math.ceil(tonumber(upcoming[2]) - now)) end
+return { moved, wait, unreadable, redis.call('EXISTS', epoch) }
