@@ -1,0 +1,35 @@
+import { mkdirSync } from "node:fs";
+import { connect } from "node:net";
+import { serverProcess, type ServerProcess } from "./server-process.ts";
+
+export function redisServer(options: { folder: string; port: number; extraArguments: string[] }): ServerProcess {
+  const command = process.env["REDIS_SERVER"] ?? "redis-server";
+  const data = `${options.folder}/redis`;
+  mkdirSync(data, { recursive: true });
+  return serverProcess({
+    name: "redis-server",
+    command,
+    arguments: [
+      ...["--port", String(options.port), "--bind", "127.0.0.1", "--dir", data, "--save", ""],
+      // As in production: see the Redis section of the operations guide.
+      ...["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"],
+      ...options.extraArguments,
+    ],
+    logFile: `${options.folder}/redis.log`,
+    stopSignal: "SIGTERM",
+    isReady: async () => (await ask(options.port, "PING")).startsWith("+PONG"),
+    whenMissing: `${command} was not found. Install it with: apt-get install redis-server (Debian, Ubuntu) or brew install redis (macOS), or set REDIS_SERVER to its path.`,
+  });
+}
+
+function ask(port: number, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: "127.0.0.1" }, () => socket.write(`${command}\r\n`));
+    socket.setTimeout(1_000, () => socket.destroy(new Error("Redis is silent")));
+    socket.once("error", reject);
+    socket.once("data", (data) => {
+      socket.destroy();
+      resolve(data.toString());
+    });
+  });
+}

@@ -1,0 +1,93 @@
+import { randomBytes } from "node:crypto";
+import { createInterface } from "node:readline";
+import type { ChildProcess } from "node:child_process";
+import { createWriteStream } from "node:fs";
+import { spawnTracked, stopChild } from "./children.ts";
+import { repositoryRoot } from "./paths.ts";
+import { freePort } from "./ports.ts";
+import { waitUntil } from "./server-process.ts";
+import type { Stack } from "./stack.ts";
+
+export type ServiceName = "ingest" | "dispatcher" | "retry-scheduler";
+
+export interface Service {
+  name: ServiceName;
+  child: ChildProcess;
+  pid: number;
+  /** Everything it printed so far, stdout and stderr, line by line. */
+  lines: string[];
+  exited: Promise<number | null>;
+  /** SIGTERM unless told otherwise; resolves with the exit code, or null after a signal. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+export interface ServiceOptions {
+  onLine?: (line: string) => void;
+  /** Also appended to this file. */
+  logFile?: string;
+  /** How long `stop` waits before SIGKILL. */
+  graceMs?: number;
+}
+
+/** Starts `services/<name>` as its own process with exactly this environment; nothing is inherited but PATH and HOME. */
+export function startService(name: ServiceName, env: Record<string, string>, options: ServiceOptions = {}): Service {
+  const inherited = Object.fromEntries(["PATH", "HOME", "NODE_OPTIONS", "NODE_COMPILE_CACHE"].map((key) => [key, process.env[key]]));
+  const child = spawnTracked(process.execPath, [`${repositoryRoot}services/${name}/src/main.ts`], {
+    name: `service ${name}`,
+    cwd: repositoryRoot,
+    env: { ...inherited, ...env },
+    killSignal: "SIGKILL",
+  });
+  const lines: string[] = [];
+  const file = options.logFile === undefined ? undefined : createWriteStream(options.logFile, { flags: "a" });
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream === null) continue;
+    createInterface({ input: stream }).on("line", (line) => {
+      lines.push(line);
+      file?.write(`${line}\n`);
+      options.onLine?.(line);
+    });
+  }
+  // "close", unlike "exit", comes after the last line was read.
+  const exited = new Promise<number | null>((resolve) => {
+    child.once("close", (code) => {
+      file?.end();
+      resolve(code);
+    });
+    child.once("error", () => resolve(null));
+  });
+  return {
+    name,
+    child,
+    pid: child.pid ?? 0,
+    lines,
+    exited,
+    async stop(signal = "SIGTERM") {
+      await stopChild(child, signal, options.graceMs ?? 45_000);
+      return exited;
+    },
+  };
+}
+
+/** What every service needs to run against the stack, with free ports. Overrides win. */
+export async function serviceEnvironment(stack: Stack, overrides: Record<string, string> = {}): Promise<Record<string, string>> {
+  const [port, metricsPort] = await Promise.all([freePort(), freePort()]);
+  return {
+    REDIS_URL: stack.redisUrl,
+    SUPABASE_URL: stack.supabaseUrl,
+    SUPABASE_SERVICE_ROLE_KEY: stack.serviceRoleKey,
+    WEBHOOK_ENCRYPTION_KEY: encryptionKey,
+    PORT: String(port),
+    METRICS_PORT: String(metricsPort),
+    ALLOW_PRIVATE_NETWORKS: "127.0.0.0/8,::1/128",
+    ...overrides,
+  };
+}
+
+// One key for all services of this process: what ingest seals the dispatcher must open.
+const encryptionKey = randomBytes(32).toString("base64");
+
+/** Resolves when the address answers 2xx. */
+export async function waitForHttp(url: string, timeoutMs = 15_000): Promise<void> {
+  await waitUntil(url, timeoutMs, async () => (await fetch(url, { signal: AbortSignal.timeout(2_000) })).ok);
+}
