@@ -1,5 +1,6 @@
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
 import { signApiKey } from "./api-keys.ts";
 import { spawnTracked, stopChild, sweep, trackFolder, untrackFolder } from "./children.ts";
 import { migrate } from "./migrate.ts";
@@ -61,7 +62,7 @@ export async function startProcesses(options: Resolved): Promise<Stack> {
       onProgress(`Redis on port ${redisPort}`);
     };
     const startGateway = async () => {
-      gateway = spawnTracked(process.execPath, [new URL("gateway.ts", import.meta.url).pathname], {
+      gateway = spawnTracked(process.execPath, [fileURLToPath(new URL("gateway.ts", import.meta.url))], {
         name: "gateway",
         logFile: `${folder}/gateway.log`,
         env: { ...process.env, PORT: String(gatewayPort), POSTGREST_URL: postgrest.url },
