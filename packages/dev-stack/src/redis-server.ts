@@ -2,6 +2,9 @@ import { mkdirSync } from "node:fs";
 import { connect } from "node:net";
 import { serverProcess, type ServerProcess } from "./server-process.ts";
 
+// As a production Redis must be set up for this pipeline: nothing evicted, at most a second of writes lost.
+const defaults = { bind: "127.0.0.1", save: "", appendonly: "yes", appendfsync: "everysec", "maxmemory-policy": "noeviction" };
+
 export function redisServer(options: { folder: string; port: number; extraArguments: string[] }): ServerProcess {
   const command = process.env["REDIS_SERVER"] ?? "redis-server";
   const data = `${options.folder}/redis`;
@@ -10,9 +13,7 @@ export function redisServer(options: { folder: string; port: number; extraArgume
     name: "redis-server",
     command,
     arguments: [
-      ...["--port", String(options.port), "--bind", "127.0.0.1", "--dir", data, "--save", ""],
-      // As in production: see the Redis section of the operations guide.
-      ...["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"],
+      ...Object.entries({ ...defaults, port: options.port, dir: data }).flatMap(([name, value]) => [`--${name}`, String(value)]),
       ...options.extraArguments,
     ],
     logFile: `${options.folder}/redis.log`,
