@@ -1,0 +1,70 @@
+// Group commit: items that arrive within a few milliseconds travel together, and each caller gets its own result.
+
+export interface BatcherOptions<Item, Result> {
+  maxItems: number;
+  /** How long the first item of a batch waits for company. */
+  delayMs: number;
+  /** Batches under way at once; more items wait and make the next batches larger. */
+  maxConcurrent: number;
+  /** Resolves to one result per item, in order. A rejection rejects every item of the batch. */
+  run: (items: Item[]) => Promise<Result[]>;
+}
+
+export interface Batcher<Item, Result> {
+  add: (item: Item) => Promise<Result>;
+  /** Resolves when nothing is waiting or under way. */
+  drain: () => Promise<void>;
+}
+
+interface Waiting<Item, Result> {
+  item: Item;
+  resolve: (result: Result) => void;
+  reject: (error: unknown) => void;
+}
+
+export function createBatcher<Item, Result>(
+  options: BatcherOptions<Item, Result>,
+): Batcher<Item, Result> {
+  let waiting: Waiting<Item, Result>[] = [];
+  let timer: NodeJS.Timeout | undefined;
+  const running = new Set<Promise<void>>();
+
+  async function run(batch: Waiting<Item, Result>[]): Promise<void> {
+    try {
+      const results = await options.run(batch.map(({ item }) => item));
+      for (const [index, { resolve }] of batch.entries())
+        resolve(results[index]!);
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+  }
+
+  function flush(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    while (waiting.length > 0 && running.size < options.maxConcurrent) {
+      const batch = waiting.slice(0, options.maxItems);
+      waiting = waiting.slice(options.maxItems);
+      const round = run(batch).finally(() => {
+        running.delete(round);
+        if (waiting.length > 0 && timer === undefined) flush();
+      });
+      running.add(round);
+    }
+  }
+
+  return {
+    add: (item) =>
+      new Promise((resolve, reject) => {
+        waiting.push({ item, resolve, reject });
+        if (waiting.length >= options.maxItems) flush();
+        else timer ??= setTimeout(flush, options.delayMs);
+      }),
+    drain: async () => {
+      while (waiting.length > 0 || running.size > 0) {
+        flush();
+        await Promise.all(running);
+      }
+    },
+  };
+}

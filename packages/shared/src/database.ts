@@ -1,0 +1,82 @@
+// Supabase through supabase-js. It never throws and never retries a write, so faults are told apart here.
+import { createClient, type SupabaseClient } from "@supabase/supabase-js";
+import { Agent, fetch as undiciFetch } from "undici";
+import { PipelineError } from "./errors.ts";
+
+export type { SupabaseClient };
+
+interface DatabaseReply<Data> {
+  data: Data;
+  error: { message: string; details?: string | null; code?: string } | null;
+  status: number;
+}
+
+/**
+ * Codes that blame the rows: data exceptions, broken constraints, limits, `raise`, JSON that PostgREST cannot read. Anything
+ * else (no connection, a timeout, a missing function or grant, a wrong key) blames the moment or the set-up, and is worth
+ * another try: taking it for a refusal would throw good records away.
+ */
+const REFUSALS = /^(22\w{3}|23\w{3}|54\w{3}|P0001|PGRST102)$/;
+
+export interface Database {
+  client: SupabaseClient;
+  close: () => Promise<void>;
+}
+
+/** `timeoutMs` bounds each call. */
+export function createDatabase(
+  url: string,
+  serviceRoleKey: string,
+  timeoutMs: number,
+): Database {
+  const dispatcher = new Agent({
+    connections: 8,
+    keepAliveTimeout: 30_000,
+    connect: { timeout: 3000 },
+  });
+  // undici's own fetch: an Agent from npm and the fetch built into Node may be of different majors.
+  const fetch = ((input: string, init?: object) =>
+    undiciFetch(input, {
+      ...init,
+      dispatcher,
+      signal: AbortSignal.timeout(timeoutMs),
+    })) as unknown as typeof globalThis.fetch;
+  const client = createClient(url, serviceRoleKey, {
+    auth: {
+      persistSession: false,
+      autoRefreshToken: false,
+      detectSessionInUrl: false,
+    },
+    global: { fetch },
+  });
+  return { client, close: () => dispatcher.destroy() };
+}
+
+/**
+ * The data of a reply. Throws DATABASE_UNAVAILABLE when the same call may work later, DATABASE_REFUSED when it never will.
+ * The message keeps the database's own words but not its `details`, which quote row values.
+ */
+export async function unwrap<Data>(
+  call: PromiseLike<DatabaseReply<Data>>,
+): Promise<NonNullable<Data>> {
+  const { data, error, status } = await call;
+  if (error === null) return data as NonNullable<Data>;
+  const hint =
+    status === 401 || status === 403
+      ? " (is SUPABASE_SERVICE_ROLE_KEY the service role's?)"
+      : "";
+  throw new PipelineError(
+    REFUSALS.test(error.code ?? "")
+      ? "DATABASE_REFUSED"
+      : "DATABASE_UNAVAILABLE",
+    `Supabase answered ${status} ${error.code ?? ""}: ${error.message}${hint}`.replaceAll(
+      /\s+/g,
+      " ",
+    ),
+  );
+}
+
+/** Whether Supabase answers and the schema is there. */
+export async function pingDatabase(client: SupabaseClient): Promise<void> {
+  await unwrap(client.from("webhook_deliveries").select("id").limit(1));
+}

@@ -1,0 +1,258 @@
+// The stream entry: the contract between producers, ingest, dispatcher and retry-scheduler. Field names are the column
+// names of `webhook_deliveries`; every value is a string.
+import { createHash } from "node:crypto";
+import { z } from "zod";
+
+export const FORMATS = ["raw", "zapier", "makecom", "convertkit"] as const;
+export const EVENTS = [
+  "lead_captured",
+  "lead_qualified",
+  "campaign_completed",
+] as const;
+export const MAX_PAYLOAD_BYTES = 256 * 1024;
+const ENTRY_VERSION = "1";
+
+export interface Delivery {
+  id: string;
+  /** At least one of the two is set. The endpoint's current URL wins; `webhookUrl` serves while it cannot be looked up. */
+  webhookUrl: string | null;
+  endpointId: string | null;
+  /** JSON text, sent byte for byte. */
+  payload: string;
+  leadId: string | null;
+  clientId: string | null;
+  event: string | null;
+  format: string | null;
+  /** Sealed, or plain from a producer's hand. */
+  secret: string | null;
+  /** JSON object of header names and values; sealed or plain, like the secret. */
+  headers: string | null;
+  /** The attempt this entry asks for, from 1. */
+  attempt: number;
+  /** Null: the dispatcher's schedule decides. */
+  maxAttempts: number | null;
+  /** The attempt at which the running retry schedule began: 1, or later after a manual retry. */
+  scheduleStart: number;
+  traceparent: string | null;
+  /** The row is in Postgres, so records need not bring it along. */
+  isPersisted: boolean;
+}
+
+export interface EntryIssue {
+  path: string;
+  message: string;
+}
+
+export type ParsedEntry =
+  | { ok: true; delivery: Delivery }
+  | {
+      ok: false;
+      deliveryId: string;
+      issues: EntryIssue[];
+      fields: Record<string, string>;
+    };
+
+export function isHttpUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, username, password } = new URL(text);
+  return (
+    (protocol === "http:" || protocol === "https:") &&
+    hostname !== "" &&
+    username === "" &&
+    password === ""
+  );
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false; // the caller reports it
+  }
+}
+
+const uuid = z.guid("must be a UUID").transform((id) => id.toLowerCase());
+const positive = z
+  .string()
+  .regex(/^[1-9]\d{0,3}$/, "must be a whole number from 1 to 9999");
+
+const entrySchema = z
+  .object({
+    id: uuid.optional(),
+    webhook_url: z
+      .string()
+      .max(2048, "must be at most 2048 characters")
+      .refine(isHttpUrl, "must be an http or https URL without credentials")
+      .optional(),
+    endpoint_id: uuid.optional(),
+    payload: z.string("is required: JSON text").min(1, "must not be empty"),
+    lead_id: uuid.optional(),
+    client_id: uuid.optional(),
+    event: z.string().max(100, "must be at most 100 characters").optional(),
+    secret: z.string().max(4096, "must be at most 4096 characters").optional(),
+    format: z.enum(FORMATS, `must be one of ${FORMATS.join(", ")}`).optional(),
+    headers: z.string().optional(),
+    attempt: positive.transform(Number).default(1),
+    max_attempts: positive.transform(Number).optional(),
+    schedule_start: positive.transform(Number).default(1),
+    traceparent: z
+      .string()
+      .max(100, "must be at most 100 characters")
+      .optional(),
+    v: z
+      .literal(
+        ENTRY_VERSION,
+        `must be ${ENTRY_VERSION}, the version this dispatcher understands`,
+      )
+      .optional(),
+    persisted: z.literal("1", "must be 1 when present").optional(),
+  })
+  .superRefine((entry, context) => {
+    if (entry.webhook_url === undefined && entry.endpoint_id === undefined) {
+      context.addIssue({
+        code: "custom",
+        path: ["webhook_url"],
+        message: "is required (or endpoint_id)",
+      });
+    }
+    // Ingest has parsed the payloads of its own entries, so those are not parsed again here.
+    if (entry.persisted === undefined) {
+      if (Buffer.byteLength(entry.payload) > MAX_PAYLOAD_BYTES) {
+        context.addIssue({
+          code: "custom",
+          path: ["payload"],
+          message: `must be at most ${MAX_PAYLOAD_BYTES} bytes`,
+        });
+      } else if (!isJson(entry.payload)) {
+        context.addIssue({
+          code: "custom",
+          path: ["payload"],
+          message: "must be valid JSON",
+        });
+      }
+    }
+  });
+
+/** The id of a delivery whose producer gave none: the same for the same entry however often it is read (UUID version 8). */
+export function deriveDeliveryId(streamKey: string, entryId: string): string {
+  const digest = createHash("sha256")
+    .update(`${streamKey}\n${entryId}`)
+    .digest();
+  digest[6] = (digest[6]! & 0x0f) | 0x80;
+  digest[8] = (digest[8]! & 0x3f) | 0x80;
+  const hex = digest.toString("hex");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20, 32)}`;
+}
+
+/** Reads the flat field list of a stream entry. A field given as an empty string counts as absent, except the payload. */
+export function parseEntry(
+  streamKey: string,
+  entryId: string,
+  flat: readonly string[],
+): ParsedEntry {
+  const fields: Record<string, string> = {};
+  for (let i = 0; i + 1 < flat.length; i += 2) {
+    const value = flat[i + 1]!;
+    if (value !== "" || flat[i] === "payload") fields[flat[i]!] = value;
+  }
+  const parsed = entrySchema.safeParse(fields);
+  if (!parsed.success) {
+    const issues = parsed.error.issues.map((issue) => ({
+      path: issue.path.join("."),
+      message: issue.message,
+    }));
+    const id = uuid.safeParse(fields["id"]);
+    return {
+      ok: false,
+      deliveryId: id.success ? id.data : deriveDeliveryId(streamKey, entryId),
+      issues,
+      fields,
+    };
+  }
+  const entry = parsed.data;
+  return {
+    ok: true,
+    delivery: {
+      id: entry.id ?? deriveDeliveryId(streamKey, entryId),
+      webhookUrl: entry.webhook_url ?? null,
+      endpointId: entry.endpoint_id ?? null,
+      payload: entry.payload,
+      leadId: entry.lead_id ?? null,
+      clientId: entry.client_id ?? null,
+      event: entry.event ?? null,
+      format: entry.format ?? null,
+      secret: entry.secret ?? null,
+      headers: entry.headers ?? null,
+      attempt: entry.attempt,
+      maxAttempts: entry.max_attempts ?? null,
+      scheduleStart: entry.schedule_start,
+      traceparent: entry.traceparent ?? null,
+      isPersisted: entry.persisted !== undefined,
+    },
+  };
+}
+
+/** The entry's fields by name, absent ones left out. The caller seals the secret and the headers first. */
+export function toFields(delivery: Delivery): Record<string, string> {
+  const fields: Record<string, string> = { id: delivery.id };
+  const add = (name: string, value: string | number | null) => {
+    if (value !== null) fields[name] = String(value);
+  };
+  add("webhook_url", delivery.webhookUrl);
+  add("endpoint_id", delivery.endpointId);
+  add("lead_id", delivery.leadId);
+  add("client_id", delivery.clientId);
+  add("event", delivery.event);
+  add("format", delivery.format);
+  add("secret", delivery.secret);
+  add("headers", delivery.headers);
+  add("attempt", delivery.attempt);
+  add("max_attempts", delivery.maxAttempts);
+  if (delivery.scheduleStart > 1) add("schedule_start", delivery.scheduleStart);
+  add("traceparent", delivery.traceparent);
+  if (delivery.isPersisted) add("persisted", 1);
+  add("v", ENTRY_VERSION);
+  add("payload", delivery.payload);
+  return fields;
+}
+
+/** A row of `webhook_deliveries`, as the database functions return it. */
+export interface DeliveryRow {
+  id: string;
+  lead_id: string | null;
+  client_id: string | null;
+  endpoint_id: string | null;
+  event: string | null;
+  format: string | null;
+  webhook_url: string | null;
+  payload: unknown;
+  secret: string | null;
+  headers: string | null;
+  status: "pending" | "sent" | "success" | "failed" | "cancelled";
+  attempt: number;
+  max_attempts: number;
+  schedule_start: number;
+  next_retry_at: string | null;
+}
+
+/** What is to be sent next for an unfinished row: after `sent`, the attempt that follows the recorded one. */
+export function deliveryFromRow(row: DeliveryRow): Delivery {
+  return {
+    id: row.id,
+    webhookUrl: row.webhook_url,
+    endpointId: row.endpoint_id,
+    payload: JSON.stringify(row.payload),
+    leadId: row.lead_id,
+    clientId: row.client_id,
+    event: row.event,
+    format: row.format,
+    secret: row.secret,
+    headers: row.headers,
+    attempt: row.status === "sent" ? row.attempt + 1 : row.attempt,
+    maxAttempts: row.max_attempts,
+    scheduleStart: row.schedule_start,
+    traceparent: null,
+    isPersisted: true,
+  };
+}

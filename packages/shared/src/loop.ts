@@ -1,0 +1,74 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "pino";
+
+export interface Loop {
+  start: () => void;
+  /** Ends the loop after the round that is running. Idempotent. */
+  stop: () => Promise<void>;
+}
+
+export interface LoopOptions {
+  name: string;
+  /** One round. Resolves to the ms to wait before the next one. */
+  runOnce: (signal: AbortSignal) => Promise<number>;
+  logger: Logger;
+}
+
+const FIRST_BACKOFF_MS = 100;
+const LONGEST_BACKOFF_MS = 5000;
+const FAULT_LOG_INTERVAL_MS = 10_000;
+
+/** Resolves early, without an error, when the signal aborts. */
+export async function abortableSleep(
+  ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await sleep(ms, undefined, { signal });
+  } catch {
+    // aborted: the caller looks at the signal
+  }
+}
+
+/** Runs rounds until stopped, never two at once. A fault is logged at most every 10 s and backs the loop off to 5 s. */
+export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
+  const controller = new AbortController();
+  const { signal } = controller;
+  let running: Promise<void> | undefined;
+
+  async function run(): Promise<void> {
+    let faults = 0;
+    let loggedAt = -Infinity;
+    while (!signal.aborted) {
+      let waitMs: number;
+      try {
+        waitMs = await runOnce(signal);
+        if (faults > 0) logger.info({ loop: name, faults }, "loop.recovered");
+        faults = 0;
+        loggedAt = -Infinity;
+      } catch (error) {
+        if (signal.aborted) break;
+        faults++;
+        if (performance.now() - loggedAt >= FAULT_LOG_INTERVAL_MS) {
+          logger.warn({ loop: name, err: error, faults }, "loop.faulted");
+          loggedAt = performance.now();
+        }
+        waitMs = Math.min(
+          FIRST_BACKOFF_MS * 2 ** Math.min(faults - 1, 10),
+          LONGEST_BACKOFF_MS,
+        );
+      }
+      if (waitMs > 0) await abortableSleep(waitMs, signal);
+    }
+  }
+
+  return {
+    start: () => {
+      running ??= run();
+    },
+    stop: async () => {
+      controller.abort();
+      await running;
+    },
+  };
+}

@@ -1,0 +1,73 @@
+// /healthz, /readyz and /metrics, the same for every service.
+import Fastify, { type FastifyInstance, type FastifySchema } from "fastify";
+import type { Registry } from "prom-client";
+import { errorMessage } from "./errors.ts";
+
+export interface OpsOptions {
+  registry: Registry;
+  /** Named checks that reject with the reason when a dependency does not answer. */
+  checks: Record<string, () => Promise<unknown>>;
+  isDraining: () => boolean;
+}
+
+const CHECK_TIMEOUT_MS = 2000;
+
+async function outcomeOf(check: () => Promise<unknown>): Promise<string> {
+  const controller = new AbortController();
+  const timeout = new Promise((_, reject) => {
+    const timer = setTimeout(
+      () => reject(new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`)),
+      CHECK_TIMEOUT_MS,
+    );
+    controller.signal.addEventListener("abort", () => clearTimeout(timer));
+  });
+  try {
+    await Promise.race([check(), timeout]);
+    return "ok";
+  } catch (error) {
+    return errorMessage(error);
+  } finally {
+    controller.abort();
+  }
+}
+
+/** Adds the three routes to a server; they ask for no API key. */
+export function addOpsRoutes(
+  server: FastifyInstance,
+  { registry, checks, isDraining }: OpsOptions,
+): void {
+  // `hide` keeps the routes out of the OpenAPI document.
+  const hidden = {
+    schema: { hide: true } as FastifySchema,
+    logLevel: "silent" as const,
+  };
+  server.get("/healthz", hidden, async () => ({ status: "ok" }));
+  server.get("/readyz", hidden, async (_request, reply) => {
+    const names = Object.keys(checks);
+    const outcomes = await Promise.all(
+      names.map((name) => outcomeOf(checks[name]!)),
+    );
+    const isReady =
+      !isDraining() && outcomes.every((outcome) => outcome === "ok");
+    return reply.code(isReady ? 200 : 503).send({
+      status: isReady ? "ready" : isDraining() ? "draining" : "not ready",
+      checks: Object.fromEntries(
+        names.map((name, index) => [name, outcomes[index]]),
+      ),
+    });
+  });
+  server.get("/metrics", hidden, async (_request, reply) =>
+    reply.type(registry.contentType).send(await registry.metrics()),
+  );
+}
+
+/** A server of its own, for the services that have no API. */
+export async function startOpsServer(
+  port: number,
+  options: OpsOptions,
+): Promise<FastifyInstance> {
+  const server = Fastify({ logger: false });
+  addOpsRoutes(server, options);
+  await server.listen({ port, host: "0.0.0.0" });
+  return server;
+}

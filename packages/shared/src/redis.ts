@@ -1,0 +1,115 @@
+import { Redis, type RedisOptions } from "ioredis";
+import type { Logger } from "pino";
+import { errorMessage, PipelineError } from "./errors.ts";
+
+export const BLOCK_MS = 5000;
+
+// `socketTimeout` is what ends a black-holed connection: measured, it alone recovers from a reset, an outage and a black
+// hole. `commandTimeout` or `autoResendUnfulfilledCommands: false` on a blocking reader would orphan the entries it reads.
+const OPTIONS = {
+  /** Shared by everything that does not block. Commands issued in one tick travel in one pipeline. */
+  commands: {
+    maxRetriesPerRequest: 3,
+    socketTimeout: 5000,
+    enableAutoPipelining: true,
+  },
+  /** For one blocking read at a time. */
+  blocking: { maxRetriesPerRequest: null, socketTimeout: BLOCK_MS + 5000 },
+  /** Fails fast, so that an HTTP request gets its answer while Redis is away. */
+  request: {
+    maxRetriesPerRequest: 1,
+    socketTimeout: 2000,
+    enableOfflineQueue: false,
+    enableAutoPipelining: true,
+  },
+} satisfies Record<string, RedisOptions>;
+
+const FAULT_LOG_INTERVAL_MS = 10_000;
+
+export type { Redis };
+
+export function createRedis(
+  url: string,
+  use: keyof typeof OPTIONS,
+  logger: Logger,
+): Redis {
+  const redis = new Redis(url, {
+    ...OPTIONS[use],
+    lazyConnect: true,
+    connectTimeout: 5000,
+    retryStrategy: (attempt) =>
+      Math.min(50 * 2 ** Math.min(attempt, 10), 2000) + Math.random() * 100,
+    // A replica that was promoted or demoted answers READONLY; a restarting server answers LOADING: connect again, resend.
+    reconnectOnError: (error) =>
+      /^(READONLY|LOADING)/.test(error.message) ? 2 : false,
+  });
+  let loggedAt = -Infinity;
+  redis.on("error", (error: Error) => {
+    if (performance.now() - loggedAt < FAULT_LOG_INTERVAL_MS) return;
+    loggedAt = performance.now();
+    logger.warn({ connection: use, err: error }, "redis.disconnected");
+  });
+  redis.on("ready", () => {
+    loggedAt = -Infinity;
+  });
+  return redis;
+}
+
+/** The URL without its password. */
+export function describeRedisUrl(url: string): string {
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol}//${host}${pathname === "/" ? "" : pathname}`;
+}
+
+/** For start-up: resolves when the server answers, throws REDIS_UNAVAILABLE with what to do after `timeoutMs`. */
+export async function connectRedis(
+  connections: Redis[],
+  url: string,
+  timeoutMs = 10_000,
+): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  const connect = async (redis: Redis) => {
+    if (redis.status === "wait") await redis.connect().catch(() => undefined); // the retry strategy goes on
+    while (redis.status !== "ready") {
+      if (performance.now() > deadline) throw new Error("no answer");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await redis.ping();
+  };
+  try {
+    await Promise.all(connections.map(connect));
+  } catch (error) {
+    for (const redis of connections) redis.disconnect();
+    throw new PipelineError(
+      "REDIS_UNAVAILABLE",
+      `Could not connect to Redis at ${describeRedisUrl(url)} (${errorMessage(error)}). ` +
+        "Start it with `redis-server`, or correct REDIS_URL.",
+    );
+  }
+}
+
+/** Warns when the server may drop queued deliveries under memory pressure. Managed services may not allow the question. */
+export async function warnAboutEviction(
+  redis: Redis,
+  logger: Logger,
+): Promise<void> {
+  try {
+    const [, policy] = (await redis.config("GET", "maxmemory-policy")) as [
+      string,
+      string,
+    ];
+    if (policy !== undefined && policy !== "noeviction") {
+      logger.warn(
+        { policy },
+        "redis.may_evict: set maxmemory-policy noeviction, or queued deliveries can be lost",
+      );
+    }
+  } catch (error) {
+    logger.debug({ err: error }, "redis.policy_unknown");
+  }
+}
+
+/** Whether a group read or a script failed because the stream or its group is gone (deleted, flushed, or never made). */
+export function isGroupMissing(error: unknown): boolean {
+  return /NOGROUP|UNBLOCKED/.test(errorMessage(error));
+}
