@@ -1,5 +1,18 @@
-import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from "node:child_process";
-import { mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  execFileSync,
+  spawn,
+  type ChildProcess,
+  type SpawnOptions,
+} from "node:child_process";
+import {
+  mkdirSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { stateFolder } from "./paths.ts";
 
 /**
@@ -21,11 +34,17 @@ interface State {
 }
 
 const stateFile = `${stateFolder}/${process.pid}.json`;
-const children = new Map<number, { entry: Entry; child: ChildProcess; killSignal: NodeJS.Signals }>();
+const children = new Map<
+  number,
+  { entry: Entry; child: ChildProcess; killSignal: NodeJS.Signals }
+>();
 const folders = new Set<string>();
 let installed = false;
 
-export interface TrackedOptions extends Omit<SpawnOptions, "stdio" | "detached"> {
+export interface TrackedOptions extends Omit<
+  SpawnOptions,
+  "stdio" | "detached"
+> {
   name: string;
   /** A file that receives stdout and stderr; without it both are pipes. */
   logFile?: string;
@@ -33,7 +52,11 @@ export interface TrackedOptions extends Omit<SpawnOptions, "stdio" | "detached">
   killSignal?: NodeJS.Signals;
 }
 
-export function spawnTracked(command: string, args: string[], options: TrackedOptions): ChildProcess {
+export function spawnTracked(
+  command: string,
+  args: string[],
+  options: TrackedOptions,
+): ChildProcess {
   const { name, logFile, killSignal = "SIGKILL", ...spawnOptions } = options;
   install();
   const log = logFile === undefined ? undefined : openSync(logFile, "a");
@@ -45,7 +68,11 @@ export function spawnTracked(command: string, args: string[], options: TrackedOp
   if (log !== undefined) closeSync(log);
   const { pid } = child;
   if (pid !== undefined) {
-    children.set(pid, { entry: { pid, name, startedAt: startTimeOf(pid) ?? "" }, child, killSignal });
+    children.set(pid, {
+      entry: { pid, name, startedAt: startTimeOf(pid) ?? "" },
+      child,
+      killSignal,
+    });
     save();
     child.once("exit", () => {
       children.delete(pid);
@@ -68,9 +95,15 @@ export function untrackFolder(folder: string): void {
 }
 
 /** Resolves once the child is gone; escalates to SIGKILL after `graceMs`. */
-export async function stopChild(child: ChildProcess, signal: NodeJS.Signals, graceMs = 10_000): Promise<void> {
+export async function stopChild(
+  child: ChildProcess,
+  signal: NodeJS.Signals,
+  graceMs = 10_000,
+): Promise<void> {
   if (child.pid === undefined || hasExited(child)) return;
-  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const gone = new Promise<void>((resolve) =>
+    child.once("exit", () => resolve()),
+  );
   child.kill(signal);
   // A stopped (SIGSTOP) process takes no signal but SIGKILL until it continues.
   child.kill("SIGCONT");
@@ -88,27 +121,36 @@ export async function sweep(options: { live: boolean }): Promise<string[]> {
   const report: string[] = [];
   for (const state of readStates()) {
     const parentLives = isSame(state.parent);
-    if (parentLives && (!options.live || state.parent.pid === process.pid)) continue;
+    if (parentLives && (!options.live || state.parent.pid === process.pid))
+      continue;
     if (parentLives) {
       report.push(`stopping ${state.parent.name} (pid ${state.parent.pid})`);
       await end(state.parent, "SIGTERM", 40_000);
     }
     for (const entry of state.children.filter(isSame)) {
-      report.push(`stopping ${entry.name} (pid ${entry.pid}), left by a run that was killed`);
+      report.push(
+        `stopping ${entry.name} (pid ${entry.pid}), left by a run that was killed`,
+      );
       await end(entry, entry.name === "postgres" ? "SIGINT" : "SIGTERM", 5_000);
     }
-    for (const folder of state.folders) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+    for (const folder of state.folders)
+      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
     rmSync(`${stateFolder}/${state.parent.pid}.json`, { force: true });
   }
   return report;
 }
 
-async function end(entry: Entry, signal: NodeJS.Signals, graceMs: number): Promise<void> {
+async function end(
+  entry: Entry,
+  signal: NodeJS.Signals,
+  graceMs: number,
+): Promise<void> {
   const deadline = Date.now() + graceMs;
   process.kill(entry.pid, signal);
   while (isSame(entry)) {
     await new Promise((resolve) => setTimeout(resolve, 50));
-    if (Date.now() > deadline && isSame(entry)) process.kill(entry.pid, "SIGKILL");
+    if (Date.now() > deadline && isSame(entry))
+      process.kill(entry.pid, "SIGKILL");
   }
 }
 
@@ -150,8 +192,16 @@ function save(): void {
     rmSync(stateFile, { force: true });
     return;
   }
-  const parent = { pid: process.pid, name: process.argv[1] ?? "node", startedAt: startTimeOf(process.pid) ?? "" };
-  const state: State = { parent, children: [...children.values()].map(({ entry }) => entry), folders: [...folders] };
+  const parent = {
+    pid: process.pid,
+    name: process.argv[1] ?? "node",
+    startedAt: startTimeOf(process.pid) ?? "",
+  };
+  const state: State = {
+    parent,
+    children: [...children.values()].map(({ entry }) => entry),
+    folders: [...folders],
+  };
   mkdirSync(stateFolder, { recursive: true });
   writeFileSync(stateFile, JSON.stringify(state, null, 2));
 }
@@ -162,7 +212,9 @@ function readStates(): State[] {
       .filter((name) => name.endsWith(".json"))
       .flatMap((name) => {
         try {
-          return [JSON.parse(readFileSync(`${stateFolder}/${name}`, "utf8")) as State];
+          return [
+            JSON.parse(readFileSync(`${stateFolder}/${name}`, "utf8")) as State,
+          ];
         } catch {
           return []; // being written at this moment
         }
@@ -181,10 +233,17 @@ function startTimeOf(pid: number): string | undefined {
   try {
     if (process.platform === "linux") {
       // The second field is the name in parentheses and may hold spaces; start time is field 22, state is field 3.
-      const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ");
+      const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+        .replace(/^.*\) /s, "")
+        .split(" ");
       return fields[0] === "Z" ? undefined : fields[19];
     }
-    return execFileSync("ps", ["-o", "lstart=", "-p", String(pid)], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim() || undefined;
+    return (
+      execFileSync("ps", ["-o", "lstart=", "-p", String(pid)], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      }).trim() || undefined
+    );
   } catch {
     return undefined;
   }

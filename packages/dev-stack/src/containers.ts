@@ -4,6 +4,8 @@ export async function dockerAnswers(): Promise<boolean> {
   return false;
 }
 
-export async function startContainers(_options: StackOptions & { onProgress: (line: string) => void }): Promise<Stack> {
+export async function startContainers(
+  _options: StackOptions & { onProgress: (line: string) => void },
+): Promise<Stack> {
   throw new Error("not yet");
 }

@@ -1,4 +1,9 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
 import type { AddressInfo } from "node:net";
 import { Pool } from "undici";
 
@@ -8,16 +13,37 @@ import { Pool } from "undici";
  */
 const prefix = "/rest/v1";
 // Hop-by-hop headers belong to one connection; host and expect are answered here.
-const notForwarded = new Set(["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect"]);
+const notForwarded = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "host",
+  "expect",
+]);
 
 export interface Gateway {
   url: string;
   close(): Promise<void>;
 }
 
-export async function startGateway(options: { postgrestUrl: string; port?: number; host?: string }): Promise<Gateway> {
-  const pool = new Pool(options.postgrestUrl, { connections: 64, keepAliveTimeout: 30_000, headersTimeout: 70_000, bodyTimeout: 70_000 });
-  const server = createServer((request, response) => handle(pool, request, response));
+export async function startGateway(options: {
+  postgrestUrl: string;
+  port?: number;
+  host?: string;
+}): Promise<Gateway> {
+  const pool = new Pool(options.postgrestUrl, {
+    connections: 64,
+    keepAliveTimeout: 30_000,
+    headersTimeout: 70_000,
+    bodyTimeout: 70_000,
+  });
+  const server = createServer((request, response) =>
+    handle(pool, request, response),
+  );
   server.keepAliveTimeout = 75_000;
   await listen(server, options.port ?? 0, options.host ?? "127.0.0.1");
   return {
@@ -32,19 +58,39 @@ export async function startGateway(options: { postgrestUrl: string; port?: numbe
   };
 }
 
-function handle(pool: Pool, request: IncomingMessage, response: ServerResponse): void {
+function handle(
+  pool: Pool,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
   const target = request.url ?? "/";
-  if (target === "/healthz") return proxy(pool, { path: "/", method: "HEAD", headers: [], body: null }, response);
-  if (target !== prefix && !target.startsWith(`${prefix}/`) && !target.startsWith(`${prefix}?`)) {
-    return reply(response, 404, { message: "no Route matched with those values" });
+  if (target === "/healthz")
+    return proxy(
+      pool,
+      { path: "/", method: "HEAD", headers: [], body: null },
+      response,
+    );
+  if (
+    target !== prefix &&
+    !target.startsWith(`${prefix}/`) &&
+    !target.startsWith(`${prefix}?`)
+  ) {
+    return reply(response, 404, {
+      message: "no Route matched with those values",
+    });
   }
   const apiKey = request.headers["apikey"];
   if (typeof apiKey !== "string") {
     request.resume();
-    return reply(response, 401, { message: "No API key found in request", hint: "No `apikey` request header or url param was found." });
+    return reply(response, 401, {
+      message: "No API key found in request",
+      hint: "No `apikey` request header or url param was found.",
+    });
   }
   const path = target.slice(prefix.length);
-  const hasBody = request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
+  const hasBody =
+    request.headers["content-length"] !== undefined ||
+    request.headers["transfer-encoding"] !== undefined;
   const upstream = {
     path: path.startsWith("/") ? path : `/${path}`,
     method: request.method ?? "GET",
@@ -56,18 +102,30 @@ function handle(pool: Pool, request: IncomingMessage, response: ServerResponse):
 
 function proxy(
   pool: Pool,
-  upstream: { path: string; method: string; headers: string[]; body: IncomingMessage | null },
+  upstream: {
+    path: string;
+    method: string;
+    headers: string[];
+    body: IncomingMessage | null;
+  },
   response: ServerResponse,
 ): void {
-  pool.stream(upstream, ({ statusCode, headers }) => {
-    for (const [name, value] of Object.entries(headers)) {
-      if (value !== undefined && !notForwarded.has(name)) response.setHeader(name, value);
-    }
-    return response.writeHead(statusCode);
-  }).catch((error: Error) => {
-    if (response.headersSent) response.destroy();
-    else reply(response, 503, { message: "PostgREST does not answer", details: error.message });
-  });
+  pool
+    .stream(upstream, ({ statusCode, headers }) => {
+      for (const [name, value] of Object.entries(headers)) {
+        if (value !== undefined && !notForwarded.has(name))
+          response.setHeader(name, value);
+      }
+      return response.writeHead(statusCode);
+    })
+    .catch((error: Error) => {
+      if (response.headersSent) response.destroy();
+      else
+        reply(response, 503, {
+          message: "PostgREST does not answer",
+          details: error.message,
+        });
+    });
 }
 
 function forwardedHeaders(request: IncomingMessage, apiKey: string): string[] {
@@ -75,14 +133,18 @@ function forwardedHeaders(request: IncomingMessage, apiKey: string): string[] {
   const raw = request.rawHeaders;
   for (let index = 0; index < raw.length; index += 2) {
     const name = raw[index] ?? "";
-    if (!notForwarded.has(name.toLowerCase())) headers.push(name, raw[index + 1] ?? "");
+    if (!notForwarded.has(name.toLowerCase()))
+      headers.push(name, raw[index + 1] ?? "");
   }
-  if (request.headers.authorization === undefined) headers.push("authorization", `Bearer ${apiKey}`);
+  if (request.headers.authorization === undefined)
+    headers.push("authorization", `Bearer ${apiKey}`);
   return headers;
 }
 
 function reply(response: ServerResponse, status: number, body: object): void {
-  response.writeHead(status, { "content-type": "application/json; charset=utf-8" }).end(JSON.stringify(body));
+  response
+    .writeHead(status, { "content-type": "application/json; charset=utf-8" })
+    .end(JSON.stringify(body));
 }
 
 function listen(server: Server, port: number, host: string): Promise<void> {
@@ -99,5 +161,6 @@ if (import.meta.main) {
     host: process.env["HOST"] ?? "127.0.0.1",
   });
   console.log(`gateway listening on ${gateway.url}`);
-  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => void gateway.close());
+  for (const signal of ["SIGTERM", "SIGINT"])
+    process.once(signal, () => void gateway.close());
 }

