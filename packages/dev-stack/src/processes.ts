@@ -1,20 +1,14 @@
+import type { ChildProcess } from "node:child_process";
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { fileURLToPath } from "node:url";
 import { signApiKey } from "./api-keys.ts";
-import {
-  spawnTracked,
-  stopChild,
-  sweep,
-  trackFolder,
-  untrackFolder,
-} from "./children.ts";
+import { stopChild, sweep, trackFolder, untrackFolder } from "./children.ts";
+import { spawnGateway } from "./gateway-process.ts";
 import { migrate } from "./migrate.ts";
 import { freePort } from "./ports.ts";
 import { postgresServer } from "./postgres-server.ts";
 import { postgrestServer } from "./postgrest-server.ts";
 import { redisServer } from "./redis-server.ts";
-import { waitUntil } from "./server-process.ts";
 import type { Stack, StackOptions } from "./stack.ts";
 
 type Resolved = StackOptions & { onProgress: (line: string) => void };
@@ -56,7 +50,7 @@ export async function startProcesses(options: Resolved): Promise<Stack> {
     postgresPort,
   });
 
-  let gateway: ReturnType<typeof spawnTracked> | undefined;
+  let gateway: ChildProcess | undefined;
   async function stop(): Promise<void> {
     if (gateway !== undefined) await stopChild(gateway, "SIGTERM", 2_000);
     await Promise.all([postgrest.stop(), redis.stop()]);
@@ -85,26 +79,11 @@ export async function startProcesses(options: Resolved): Promise<Stack> {
       onProgress(`Redis on port ${redisPort}`);
     };
     const startGateway = async () => {
-      gateway = spawnTracked(
-        process.execPath,
-        [fileURLToPath(new URL("gateway.ts", import.meta.url))],
-        {
-          name: "gateway",
-          logFile: `${folder}/gateway.log`,
-          env: {
-            ...process.env,
-            PORT: String(gatewayPort),
-            POSTGREST_URL: postgrest.url,
-          },
-        },
-      );
-      // 404 without a route shows that it listens; PostgREST may not be up yet.
-      await waitUntil(
-        `gateway (see ${folder}/gateway.log)`,
-        10_000,
-        async () =>
-          (await fetch(`http://127.0.0.1:${gatewayPort}/`)).status === 404,
-      );
+      gateway = await spawnGateway({
+        port: gatewayPort,
+        postgrestUrl: postgrest.url,
+        logFile: `${folder}/gateway.log`,
+      });
     };
     // allSettled: a stop() while another start is under way would leave that child behind.
     const results = await Promise.allSettled([

@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { serverProcess, type ServerProcess } from "./server-process.ts";
 
 // As a production Redis must be set up for this pipeline: nothing evicted, at most a second of writes lost.
-const defaults = {
+export const redisSettings = {
   bind: "127.0.0.1",
   save: "",
   appendonly: "yes",
@@ -23,22 +23,24 @@ export function redisServer(options: {
     name: "redis-server",
     command,
     arguments: [
-      ...Object.entries({ ...defaults, port: options.port, dir: data }).flatMap(
-        ([name, value]) => [`--${name}`, String(value)],
-      ),
+      ...Object.entries({
+        ...redisSettings,
+        port: options.port,
+        dir: data,
+      }).flatMap(([name, value]) => [`--${name}`, String(value)]),
       ...options.extraArguments,
     ],
     logFile: `${options.folder}/redis.log`,
     stopSignal: "SIGTERM",
-    isReady: async () => (await ask(options.port, "PING")).startsWith("+PONG"),
+    isReady: () => redisAnswers(options.port),
     whenMissing: `${command} was not found. Install it with: apt-get install redis-server (Debian, Ubuntu) or brew install redis (macOS), or set REDIS_SERVER to its path.`,
   });
 }
 
-function ask(port: number, command: string): Promise<string> {
+export function redisAnswers(port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port, host: "127.0.0.1" }, () =>
-      socket.write(`${command}\r\n`),
+      socket.write("PING\r\n"),
     );
     socket.setTimeout(1_000, () =>
       socket.destroy(new Error("Redis is silent")),
@@ -46,7 +48,7 @@ function ask(port: number, command: string): Promise<string> {
     socket.once("error", reject);
     socket.once("data", (data) => {
       socket.destroy();
-      resolve(data.toString());
+      resolve(data.toString().startsWith("+PONG"));
     });
   });
 }

@@ -1,4 +1,3 @@
-import { startContainers, dockerAnswers } from "./containers.ts";
 import { startProcesses } from "./processes.ts";
 
 /** A server that can be stopped, killed and started again on the same port, with its data. */
@@ -41,15 +40,15 @@ export interface StackOptions {
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const kind = options.kind ?? "auto";
   const onProgress = options.onProgress ?? (() => undefined);
-  if (kind === "containers") return startContainers({ ...options, onProgress });
-  if (kind === "auto" && (await dockerAnswers())) {
-    try {
-      return await startContainers({ ...options, onProgress });
-    } catch (error) {
-      onProgress(
-        `Docker answers but the containers did not start (${(error as Error).message}); using local processes instead`,
-      );
-    }
+  if (kind !== "processes") {
+    // Loaded late: it takes half a second, which a stack of processes need not wait for.
+    const { startContainers, whyNoContainers } =
+      await import("./containers.ts");
+    const reason =
+      kind === "auto" ? await whyNoContainers(onProgress) : undefined;
+    if (reason === undefined)
+      return startContainers({ ...options, onProgress });
+    onProgress(`no containers (${reason}): using local processes`);
   }
   return startProcesses({ ...options, onProgress });
 }

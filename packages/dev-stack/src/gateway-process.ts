@@ -1,0 +1,31 @@
+import type { ChildProcess } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { spawnTracked } from "./children.ts";
+import { waitUntil } from "./server-process.ts";
+
+const script = fileURLToPath(new URL("gateway.ts", import.meta.url));
+
+/** The gateway as a process of its own: inside ours it would share the event loop with whatever is being measured. */
+export async function spawnGateway(options: {
+  port: number;
+  postgrestUrl: string;
+  logFile: string;
+}): Promise<ChildProcess> {
+  const gateway = spawnTracked(process.execPath, [script], {
+    name: "gateway",
+    logFile: options.logFile,
+    env: {
+      ...process.env,
+      PORT: String(options.port),
+      POSTGREST_URL: options.postgrestUrl,
+    },
+  });
+  // 404 without a route shows that it listens; PostgREST may not be up yet.
+  await waitUntil(
+    `gateway (log: ${options.logFile})`,
+    15_000,
+    async () =>
+      (await fetch(`http://127.0.0.1:${options.port}/`)).status === 404,
+  );
+  return gateway;
+}
