@@ -25,7 +25,7 @@ export function standardSignature(key: Buffer, request: SignedRequest): string {
   return `v1,${hmac.digest("base64")}`;
 }
 
-/** Hex HMAC-SHA256 of the body alone, for existing receivers. */
-export function legacySignature(key: Buffer, body: string): string {
-  return createHmac("sha256", key).update(body, "utf8").digest("hex");
+/** Hex HMAC-SHA256 of the body alone. Existing receivers use the whole secret as the key, a `whsec_` one too. */
+export function legacySignature(secret: string, body: string): string {
+  return createHmac("sha256", secret).update(body, "utf8").digest("hex");
 }
