@@ -64,7 +64,7 @@ export async function startContainers(
   const names = images();
   const undo: (() => Promise<unknown>)[] = [];
   async function stop(): Promise<void> {
-    for (const step of undo.splice(0).reverse()) await step();
+    for (const step of undo.splice(0).toReversed()) await step();
     if (dataDirectory === undefined) {
       await rm(folder, { recursive: true, force: true });
       untrackFolder(folder);
@@ -100,6 +100,8 @@ export async function startContainers(
             `--${name}`,
             value,
           ]),
+          "--protected-mode",
+          "no",
           ...(options.redisArguments ?? []),
         ])
         .withExposedPorts({ container: 6379, host: redisPort }),

@@ -1,4 +1,10 @@
-import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -15,21 +21,19 @@ let upstream: Server;
 let gateway: Gateway;
 let seen: Seen[];
 
+async function answer(request: IncomingMessage, response: ServerResponse) {
+  const { method, url, headers } = request;
+  seen.push({ method, url, headers, body: await text(request) });
+  response
+    .writeHead(206, { "content-range": "0-1/7" })
+    .end(method === "HEAD" ? undefined : "rows");
+}
+
 beforeEach(async () => {
   seen = [];
-  upstream = createServer((request, response) => {
-    void text(request).then((body) => {
-      seen.push({
-        method: request.method,
-        url: request.url,
-        headers: request.headers,
-        body,
-      });
-      response
-        .writeHead(206, { "content-range": "0-1/7" })
-        .end(request.method === "HEAD" ? undefined : "rows");
-    });
-  });
+  upstream = createServer(
+    (request, response) => void answer(request, response),
+  );
   await new Promise<void>((resolve) =>
     upstream.listen(0, "127.0.0.1", resolve),
   );

@@ -1,13 +1,13 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import pg from "pg";
+import { Client } from "pg";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { migrate } from "./migrate.ts";
 import { freePort } from "./ports.ts";
 import { postgresServer, type PostgresServer } from "./postgres-server.ts";
 
 let server: PostgresServer;
-let client: pg.Client;
+let client: Client;
 let serverFolder: string;
 let folder: string;
 let databaseUrl: string;
@@ -35,12 +35,12 @@ afterAll(async () => {
 
 beforeEach(async () => {
   const name = `m${databases++}`;
-  const admin = new pg.Client({ connectionString: `${databaseUrl}postgres` });
+  const admin = new Client({ connectionString: `${databaseUrl}postgres` });
   await admin.connect();
   await admin.query(`create database ${name}`);
   await admin.end();
   if (databases > 1) await client.end();
-  client = new pg.Client({ connectionString: databaseUrl + name });
+  client = new Client({ connectionString: databaseUrl + name });
   await client.connect();
   folder = await mkdtemp(`${tmpdir()}/webhook-migrations-`);
   await writeFile(

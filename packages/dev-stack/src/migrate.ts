@@ -1,5 +1,5 @@
 import { readdir, readFile } from "node:fs/promises";
-import pg from "pg";
+import { Client, type DatabaseError } from "pg";
 import { migrationsFolder, rolesFile } from "./paths.ts";
 
 /**
@@ -11,7 +11,7 @@ export async function migrate(
   options: { folder?: string; authenticatorPassword?: string } = {},
 ): Promise<string[]> {
   const folder = options.folder ?? migrationsFolder;
-  const client = new pg.Client({ connectionString: databaseUrl });
+  const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
     // Two one-shots started together must not apply the same file twice.
@@ -58,7 +58,7 @@ export async function migrate(
 }
 
 async function apply(
-  client: pg.Client,
+  client: Client,
   migration: { version: string; name: string; sql: string },
 ): Promise<void> {
   await client.query("begin");
@@ -71,7 +71,7 @@ async function apply(
     await client.query("commit");
   } catch (error) {
     await client.query("rollback");
-    const { message, position } = error as pg.DatabaseError;
+    const { message, position } = error as DatabaseError;
     const line =
       position === undefined
         ? ""

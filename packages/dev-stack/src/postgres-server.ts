@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
-import pg from "pg";
+import { Client } from "pg";
 import { trackFolder, untrackFolder } from "./children.ts";
 import { serverProcess, type ServerProcess } from "./server-process.ts";
 
@@ -148,7 +148,7 @@ async function initialise(
 }
 
 export async function postgresAnswers(port: number): Promise<boolean> {
-  const client = new pg.Client({
+  const client = new Client({
     host: "127.0.0.1",
     port,
     user: "postgres",

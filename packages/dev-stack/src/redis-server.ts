@@ -1,22 +1,27 @@
+import { spawnSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { connect } from "node:net";
 import { serverProcess, type ServerProcess } from "./server-process.ts";
 
 // As a production Redis must be set up for this pipeline: nothing evicted, at most a second of writes lost.
 export const redisSettings = {
-  bind: "127.0.0.1",
   save: "",
   appendonly: "yes",
   appendfsync: "everysec",
   "maxmemory-policy": "noeviction",
 };
 
+const command = process.env["REDIS_SERVER"] ?? "redis-server";
+
+export function isRedisInstalled(): boolean {
+  return spawnSync(command, ["--version"]).status === 0;
+}
+
 export function redisServer(options: {
   folder: string;
   port: number;
   extraArguments: string[];
 }): ServerProcess {
-  const command = process.env["REDIS_SERVER"] ?? "redis-server";
   const data = `${options.folder}/redis`;
   mkdirSync(data, { recursive: true });
   return serverProcess({
@@ -25,6 +30,7 @@ export function redisServer(options: {
     arguments: [
       ...Object.entries({
         ...redisSettings,
+        bind: "127.0.0.1",
         port: options.port,
         dir: data,
       }).flatMap(([name, value]) => [`--${name}`, String(value)]),

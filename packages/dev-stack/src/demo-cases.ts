@@ -1,0 +1,165 @@
+/**
+ * What the demo sends and what must come of it. An expectation is written down before anything runs; the report compares
+ * it with the database and with what the receiver saw.
+ */
+export interface DemoCase {
+  title: string;
+  /** Path at the receiver, or a whole URL that is not the receiver's. */
+  target: string;
+  /** How the delivery enters: a lead through the API, a payload of the caller, the sample lead, or redis-cli XADD. */
+  via: "lead" | "payload" | "test" | "xadd";
+  format?: "zapier" | "makecom" | "convertkit";
+  secret?: string;
+  expected: {
+    status: "success" | "failed";
+    /** Status of every request the receiver answers, in order; 0 = it never finished. */
+    answers: number[];
+    /** Rows of the audit log; differs from `answers` only where nothing is sent. */
+    attempts: number;
+    errorType?: "http" | "timeout" | "blocked";
+    /** Seconds the receiver asked for, if more than the schedule has. */
+    retryAfter?: number;
+  };
+}
+
+const plain = "a secret in plain words";
+// Made up here; Standard Webhooks secrets are base64 behind this prefix.
+const standard = `whsec_${Buffer.from("demo-demo-demo-demo-demo").toString("base64")}`;
+
+export const receiverSecrets = { plain, standard };
+
+const success = (...answers: number[]): DemoCase["expected"] => ({
+  status: "success",
+  answers,
+  attempts: answers.length,
+});
+const failure = (
+  answers: number[],
+  errorType: "http" | "timeout" = "http",
+): DemoCase["expected"] => ({
+  status: "failed",
+  answers,
+  attempts: answers.length,
+  errorType,
+});
+
+export const demoCases: DemoCase[] = [
+  {
+    title: "lead as it is",
+    target: "/ok",
+    via: "lead",
+    secret: plain,
+    expected: success(200),
+  },
+  {
+    title: "lead for Zapier",
+    target: "/ok",
+    via: "lead",
+    format: "zapier",
+    secret: standard,
+    expected: success(200),
+  },
+  {
+    title: "lead for Make.com",
+    target: "/ok",
+    via: "lead",
+    format: "makecom",
+    secret: plain,
+    expected: success(200),
+  },
+  {
+    title: "lead for ConvertKit",
+    target: "/ok",
+    via: "lead",
+    format: "convertkit",
+    secret: plain,
+    expected: success(200),
+  },
+  {
+    title: "sample lead, slow",
+    target: "/slow?ms=700",
+    via: "test",
+    secret: plain,
+    expected: success(200),
+  },
+  {
+    title: "any JSON, unsigned",
+    target: "/ok",
+    via: "payload",
+    expected: success(200),
+  },
+  {
+    title: "redis-cli XADD",
+    target: "/ok",
+    via: "xadd",
+    secret: plain,
+    expected: success(200),
+  },
+  {
+    title: "fails twice, then works",
+    target: "/flaky?fail=2",
+    via: "lead",
+    secret: standard,
+    expected: success(500, 500, 200),
+  },
+  {
+    title: "asks to wait 4 s",
+    target: "/429?after=4",
+    via: "lead",
+    secret: plain,
+    expected: { ...success(429, 200), retryAfter: 4 },
+  },
+  {
+    title: "5 MB answer",
+    target: "/big",
+    via: "lead",
+    secret: plain,
+    expected: success(200),
+  },
+  {
+    title: "always broken",
+    target: "/500",
+    via: "lead",
+    secret: plain,
+    expected: failure([500, 500, 500, 500]),
+  },
+  {
+    title: "never ends its answer",
+    target: "/drip",
+    via: "payload",
+    secret: plain,
+    expected: failure([200, 200, 200, 200], "timeout"),
+  },
+  {
+    title: "no such hook",
+    target: "/404",
+    via: "lead",
+    secret: plain,
+    expected: failure([404]),
+  },
+  {
+    title: "hook was removed",
+    target: "/410",
+    via: "payload",
+    secret: plain,
+    expected: failure([410]),
+  },
+  {
+    title: "redirects",
+    target: "/redirect",
+    via: "payload",
+    secret: plain,
+    expected: failure([302]),
+  },
+  {
+    title: "cloud metadata address",
+    target: "http://169.254.169.254/latest/meta-data",
+    via: "payload",
+    expected: {
+      status: "failed",
+      answers: [],
+      attempts: 1,
+      errorType: "blocked",
+    },
+  },
+];
