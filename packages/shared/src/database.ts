@@ -1,4 +1,4 @@
-// Supabase through supabase-js. It never throws and never retries a write, so faults are told apart here.
+// Supabase through supabase-js. It never throws, so faults are told apart here.
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { Agent, fetch as undiciFetch } from "undici";
 import { PipelineError } from "./errors.ts";
@@ -48,6 +48,8 @@ export function createDatabase(
       detectSessionInUrl: false,
     },
     global: { fetch },
+    // Its own retries of reads wait up to 7 s; the callers decide how long a request or a loop may wait.
+    db: { retry: false },
   });
   return { client, close: () => dispatcher.destroy() };
 }
