@@ -3,7 +3,7 @@
 -- Creates deliveries. Result per item, in order: `created` (also on a repeat of the same call), `existing` (same idempotency
 -- key, same request) or `conflict` (same key, another request), with the delivery's row as it is now.
 create or replace function public.create_deliveries(deliveries jsonb)
-returns table (position bigint, outcome text, id uuid, lead_id uuid, webhook_url text, status text, attempt integer)
+returns table ("position" bigint, outcome text, id uuid, lead_id uuid, webhook_url text, status text, attempt integer)
 language plpgsql security invoker set search_path = '' as $$
 #variable_conflict use_column
 begin
