@@ -222,7 +222,12 @@ export function toFields(delivery: Delivery): Record<string, string> {
   return fields;
 }
 
-/** A row of `webhook_deliveries`, as the database functions return it. */
+/** What to select of a row to send it again. The payload comes as text: parsed here, its large numbers would change. */
+export const DELIVERY_COLUMNS =
+  "id,lead_id,client_id,endpoint_id,event,format,webhook_url,payload_text:payload::text,secret,headers,status," +
+  "attempt,max_attempts,schedule_start,next_retry_at";
+
+/** A row of `webhook_deliveries`, as the database functions return it or with `DELIVERY_COLUMNS`. */
 export interface DeliveryRow {
   id: string;
   lead_id: string | null;
@@ -231,7 +236,8 @@ export interface DeliveryRow {
   event: string | null;
   format: string | null;
   webhook_url: string | null;
-  payload: unknown;
+  payload?: unknown;
+  payload_text?: string;
   secret: string | null;
   headers: string | null;
   status: "pending" | "sent" | "success" | "failed" | "cancelled";
@@ -247,7 +253,7 @@ export function deliveryFromRow(row: DeliveryRow): Delivery {
     id: row.id,
     webhookUrl: row.webhook_url,
     endpointId: row.endpoint_id,
-    payload: JSON.stringify(row.payload),
+    payload: row.payload_text ?? JSON.stringify(row.payload),
     leadId: row.lead_id,
     clientId: row.client_id,
     event: row.event,

@@ -13,6 +13,8 @@ export interface Keys {
   inflight: string;
   bucket: string;
   epoch: string;
+  /** Present while a full reconcile runs; gone at its end, Redis lost its data once more meanwhile. */
+  epochCandidate: string;
   /** One bucket per endpoint; `endpoint` is its id or a digest of its URL. */
   endpointBucket: (endpoint: string) => string;
 }
@@ -29,6 +31,7 @@ export function createKeys(streamKey: string): Keys {
     inflight: companion("inflight"),
     bucket: companion("bucket"),
     epoch: companion("epoch"),
+    epochCandidate: companion("epoch:candidate"),
     endpointBucket: (endpoint) => companion(`bucket:${endpoint}`),
   };
 }

@@ -3,6 +3,8 @@ import type { Logger } from "pino";
 
 export interface Loop {
   start: () => void;
+  /** Ends the wait between rounds, now or when the running round is over; not the wait after a fault. */
+  wake: () => void;
   /** Ends the loop after the round that is running. Idempotent. */
   stop: () => Promise<void>;
 }
@@ -35,17 +37,28 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
   const controller = new AbortController();
   const { signal } = controller;
   let running: Promise<void> | undefined;
+  let isWoken = false;
+  let endWait: (() => void) | undefined;
+
+  async function wait(ms: number): Promise<void> {
+    if (isWoken || signal.aborted || ms <= 0) return;
+    const waiting = new AbortController();
+    endWait = () => waiting.abort();
+    await abortableSleep(ms, waiting.signal);
+    endWait = undefined;
+  }
 
   async function run(): Promise<void> {
     let faults = 0;
     let loggedAt = -Infinity;
     while (!signal.aborted) {
-      let waitMs: number;
+      isWoken = false;
       try {
-        waitMs = await runOnce(signal);
+        const waitMs = await runOnce(signal);
         if (faults > 0) logger.info({ loop: name, faults }, "loop.recovered");
         faults = 0;
         loggedAt = -Infinity;
+        await wait(waitMs);
       } catch (error) {
         if (signal.aborted) break;
         faults++;
@@ -53,12 +66,12 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
           logger.warn({ loop: name, err: error, faults }, "loop.faulted");
           loggedAt = performance.now();
         }
-        waitMs = Math.min(
+        const backoffMs = Math.min(
           FIRST_BACKOFF_MS * 2 ** Math.min(faults - 1, 10),
           LONGEST_BACKOFF_MS,
         );
+        await abortableSleep(backoffMs, signal);
       }
-      if (waitMs > 0) await abortableSleep(waitMs, signal);
     }
   }
 
@@ -66,8 +79,13 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
     start: () => {
       running ??= run();
     },
+    wake: () => {
+      isWoken = true;
+      endWait?.();
+    },
     stop: async () => {
       controller.abort();
+      endWait?.();
       await running;
     },
   };

@@ -50,6 +50,7 @@ export function createScripts(redis: Redis, keys: Keys) {
   const heartbeat = define(redis, "heartbeat", 1);
   const release = define(redis, "release", 2);
   const removeConsumer = define(redis, "remove-consumer", 1);
+  const homeless = define(redis, "homeless", 5);
   const reinject = define(redis, "reinject", 4);
   const requeue = define(redis, "requeue", 5);
   const cancel = define(redis, "cancel", 4);
@@ -217,6 +218,19 @@ export function createScripts(redis: Redis, keys: Keys) {
           : [log, RECORDERS_GROUP];
       return (await removeConsumer(key, group, consumer)) === 1;
     },
+
+    /** Those of the deliveries that Redis holds nowhere. At most ~5000 per call. */
+    homeless: async (deliveryIds: string[]): Promise<string[]> =>
+      deliveryIds.length === 0
+        ? []
+        : ((await homeless(
+            stream,
+            retries,
+            retriesData,
+            log,
+            inflight,
+            ...deliveryIds,
+          )) as string[]),
 
     /** Per delivery: whether it was injected, having had no home. `dueAt`: ms since 1970, 0 for now. */
     reinject: async (

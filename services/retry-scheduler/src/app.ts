@@ -1,0 +1,121 @@
+// Composition root.
+import { createDatabase, pingDatabase } from "@pipeline/shared/database";
+import { createKeys } from "@pipeline/shared/keys";
+import type { Logger } from "@pipeline/shared/logger";
+import { createLoop } from "@pipeline/shared/loop";
+import { startOpsServer } from "@pipeline/shared/ops-server";
+import {
+  connectRedis,
+  createRedis,
+  describeRedisUrl,
+  warnAboutEviction,
+} from "@pipeline/shared/redis";
+import { createScripts } from "@pipeline/shared/scripts";
+import { createCleanUp } from "./clean-up.ts";
+import type { Config } from "./config.ts";
+import { createMetrics } from "./metrics.ts";
+import { createPromote } from "./promote.ts";
+import { createReconcile } from "./reconcile.ts";
+import { createUnfinishedRows } from "./unfinished-rows.ts";
+
+const DATABASE_TIMEOUT_MS = 10_000;
+
+export interface App {
+  /** Resolves when the loops run. Throws REDIS_UNAVAILABLE. */
+  start: () => Promise<void>;
+  stop: () => Promise<void>;
+}
+
+export function createApp(config: Config, logger: Logger): App {
+  const keys = createKeys(config.STREAM_KEY);
+  const redis = createRedis(config.REDIS_URL, "commands", logger);
+  const scripts = createScripts(redis, keys);
+  const database = createDatabase(
+    config.NEXT_PUBLIC_SUPABASE_URL,
+    config.SUPABASE_SERVICE_ROLE_KEY,
+    DATABASE_TIMEOUT_MS,
+  );
+  const { registry, promoted, reconciled } = createMetrics(redis, keys);
+
+  const reconcile = createReconcile({
+    redis,
+    keys,
+    scripts,
+    rows: createUnfinishedRows(database.client),
+    logger,
+    intervalMs: config.RECONCILE_INTERVAL_MS,
+    graceMs: config.RECONCILE_GRACE_MS,
+    onReconciled: (injected) => reconciled.inc(injected),
+  });
+  const reconcileLoop = createLoop({
+    name: "reconcile",
+    runOnce: reconcile.runOnce,
+    logger,
+  });
+  const promote = createPromote({
+    scripts,
+    logger,
+    onPromoted: (moved) => promoted.inc(moved),
+    onEpochMissing: reconcileLoop.wake,
+  });
+  const cleanUp = createCleanUp({
+    redis,
+    keys,
+    scripts,
+    logger,
+    intervalMs: config.CLEAN_UP_INTERVAL_MS,
+    deadRetentionDays: config.DEAD_RETENTION_DAYS,
+  });
+  const loops = [
+    createLoop({ name: "promote", runOnce: promote.runOnce, logger }),
+    reconcileLoop,
+    createLoop({ name: "clean-up", runOnce: cleanUp.runOnce, logger }),
+  ];
+
+  const say = (line: string) => logger.info(`[RETRY_SCHEDULER] ${line}`);
+  let isDraining = false;
+  let opsServer: Awaited<ReturnType<typeof startOpsServer>> | undefined;
+
+  return {
+    start: async () => {
+      say("Starting retry scheduler...");
+      await connectRedis([redis], config.REDIS_URL);
+      await warnAboutEviction(redis, logger);
+      opsServer = await startOpsServer(config.METRICS_PORT, {
+        registry,
+        checks: {
+          redis: () => redis.ping(),
+          supabase: () => pingDatabase(database.client),
+        },
+        isDraining: () => isDraining,
+      });
+      for (const loop of loops) loop.start();
+      say("Retry scheduler started successfully");
+      say(`Redis: ${describeRedisUrl(config.REDIS_URL)}`);
+      say(`Supabase: ${new URL(config.NEXT_PUBLIC_SUPABASE_URL).origin}`);
+      say(`Watching retries: ${keys.retries}`);
+      say(
+        `Reconcile: every ${config.RECONCILE_INTERVAL_MS / 1000} s, deliveries overdue by ${config.RECONCILE_GRACE_MS / 1000} s`,
+      );
+      say(
+        `Health and metrics: port ${config.METRICS_PORT} (/healthz, /readyz, /metrics)`,
+      );
+      say("Waiting for due retries...");
+    },
+    stop: async () => {
+      isDraining = true;
+      say("Shutting down...");
+      // A call in flight ends by its own timeout or with the connection: nothing here needs finishing.
+      const stopped = Promise.all(loops.map((loop) => loop.stop()));
+      await Promise.race([
+        stopped,
+        new Promise((done) => setTimeout(done, 1000)),
+      ]);
+      await opsServer?.close();
+      redis.disconnect();
+      await database.close();
+      await stopped;
+      say("Stopped");
+    },
+  };
+}
