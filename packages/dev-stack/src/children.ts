@@ -237,7 +237,7 @@ function isSame(entry: Entry): boolean {
 }
 
 /** Undefined when no such process runs (a zombie does not count). */
-function startTimeOf(pid: number): string | undefined {
+export function startTimeOf(pid: number): string | undefined {
   try {
     if (process.platform === "linux") {
       // The second field is the name in parentheses and may hold spaces; start time is field 22, state is field 3.

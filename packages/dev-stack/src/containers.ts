@@ -153,7 +153,7 @@ export async function startContainers(
       postgrestUrl: `http://127.0.0.1:${postgrestPort}`,
       logFile: `${folder}/gateway.log`,
     });
-    undo.push(() => stopChild(gateway, "SIGTERM", 2_000));
+    undo.push(() => stopChild(gateway, "SIGKILL"));
 
     return {
       kind: "containers",

@@ -52,7 +52,7 @@ export async function startProcesses(options: Resolved): Promise<Stack> {
 
   let gateway: ChildProcess | undefined;
   async function stop(): Promise<void> {
-    if (gateway !== undefined) await stopChild(gateway, "SIGTERM", 2_000);
+    if (gateway !== undefined) await stopChild(gateway, "SIGKILL");
     await Promise.all([postgrest.stop(), redis.stop()]);
     await postgres.stop();
     await postgres.cleanUp();
