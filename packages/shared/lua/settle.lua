@@ -9,6 +9,11 @@ local stream, retries, retriesData, dead, log, inflight = KEYS[1], KEYS[2], KEYS
 local group, consumer = ARGV[1], ARGV[2]
 -- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Settling frees memory.
 redis.call('HDEL', retriesData, '')
+-- A key of the wrong type fails here, before anything is written: after a dead letter is, every repeat would add another.
+redis.call('ZCARD', retries)
+redis.call('XLEN', dead)
+redis.call('XLEN', log)
+redis.call('HLEN', inflight)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -20,6 +25,19 @@ local function writeLog(deliveryId, record, isFinal)
   end
   if not isFinal then return end
   if home then redis.call('HSET', inflight, deliveryId, home) else redis.call('HDEL', inflight, deliveryId) end
+end
+
+-- Lua hands at most 8000 values to a call: an entry of thousands of fields, by whoever's hand, is kept as text.
+local function writeDeadLetter(text)
+  local letter, data = {}, cjson.decode(text)
+  for name, value in pairs(data) do
+    letter[#letter + 1] = name
+    letter[#letter + 1] = value
+  end
+  if #letter > 2000 then
+    letter = { 'id', data.id or '', 'reason', data.reason or '', 'failed_at', data.failed_at or '', 'data', text }
+  end
+  redis.call('XADD', dead, '*', unpack(letter))
 end
 
 local results = {}
@@ -36,7 +54,9 @@ for i = 3, #ARGV, 7 do
     else
       local waiting = redis.call('HGET', retriesData, deliveryId)
       local ok, data = pcall(cjson.decode, waiting or '')
-      if ok and type(data) == 'table' and tonumber(data.attempt) == attempt + 1 then
+      local waitingAttempt = ok and type(data) == 'table' and tonumber(data.attempt)
+      -- The new owner has failed this attempt, or deferred it.
+      if waitingAttempt == attempt + 1 or waitingAttempt == attempt then
         writeLog(deliveryId, record, true)
         redis.call('ZREM', retries, deliveryId)
         redis.call('HDEL', retriesData, deliveryId)
@@ -45,12 +65,7 @@ for i = 3, #ARGV, 7 do
     end
   elseif pending and pending[2] == consumer then
     if outcome == 'dead' then
-      local letter = {}
-      for name, value in pairs(cjson.decode(fields)) do
-        letter[#letter + 1] = name
-        letter[#letter + 1] = value
-      end
-      redis.call('XADD', dead, '*', unpack(letter))
+      writeDeadLetter(fields)
       writeLog(deliveryId, record, true)
     else
       redis.call('HSET', retriesData, deliveryId, fields)

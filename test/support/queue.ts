@@ -1,0 +1,134 @@
+// A queue of the test's own, and what a test wants to know about it.
+import { randomUUID } from "node:crypto";
+import {
+  DISPATCHERS_GROUP,
+  createKeys,
+  RECORDERS_GROUP,
+} from "@pipeline/shared/keys";
+import {
+  createScripts,
+  type Fields,
+  type Settlement,
+} from "@pipeline/shared/scripts";
+import { Redis } from "ioredis";
+
+export const NO_LIMIT = 1_000_000;
+
+export interface Entry {
+  entryId: string;
+  deliveryId: string;
+}
+
+type StreamReply = [string, string[]][];
+
+export function toObject(flat: string[]): Fields {
+  const fields: Fields = {};
+  for (let i = 0; i < flat.length; i += 2) fields[flat[i]!] = flat[i + 1]!;
+  return fields;
+}
+
+/** The fields of a delivery that no test looks into. */
+export function fieldsOf(id: string, attempt = 1): Fields {
+  const webhook_url = "https://receiver.test/hook";
+  return { id, webhook_url, attempt: String(attempt), payload: "{}" };
+}
+
+export async function createQueue(url: string) {
+  const redis = new Redis(url, { maxRetriesPerRequest: 1 });
+  const keys = createKeys(`test:${randomUUID()}`);
+  const scripts = createScripts(redis, keys);
+  await redis.xgroup("CREATE", keys.stream, DISPATCHERS_GROUP, "0", "MKSTREAM");
+  await redis.xgroup("CREATE", keys.log, RECORDERS_GROUP, "0", "MKSTREAM");
+
+  const entriesOf = async (key: string) => {
+    const reply = await redis.xrange(key, "-", "+");
+    return reply.map(([entryId, flat]) => ({
+      entryId,
+      fields: toObject(flat),
+    }));
+  };
+
+  async function read(consumer: string, count = 100): Promise<Entry[]> {
+    const reply = (await redis.xreadgroup(
+      "GROUP",
+      DISPATCHERS_GROUP,
+      consumer,
+      "COUNT",
+      count,
+      "STREAMS",
+      keys.stream,
+      ">",
+    )) as [string, StreamReply][] | null;
+    return (reply?.[0]?.[1] ?? []).map(([entryId, flat]) => ({
+      entryId,
+      deliveryId: toObject(flat)["id"] ?? "",
+    }));
+  }
+
+  return {
+    redis,
+    keys,
+    scripts,
+    read,
+    /** Enqueues one delivery and lets `consumer` read it. */
+    inFlight: async (consumer: string, attempt = 1): Promise<Entry> => {
+      const id = randomUUID();
+      await scripts.enqueue([{ id, fields: fieldsOf(id, attempt) }], NO_LIMIT);
+      const [entry] = await read(consumer);
+      return entry!;
+    },
+    claim: (consumer: string, entryId: string) =>
+      redis.xclaim(keys.stream, DISPATCHERS_GROUP, consumer, 0, entryId),
+    settleOne: async (
+      consumer: string,
+      entry: Entry,
+      rest: Partial<Settlement> & Pick<Settlement, "outcome">,
+    ) => {
+      const attempt = rest.attempt ?? 1;
+      const next = { ...fieldsOf(entry.deliveryId, attempt + 1) };
+      const fields = rest.outcome === "success" ? null : next;
+      const record = JSON.stringify({ attempt });
+      const [result] = await scripts.settle(consumer, [
+        { ...entry, attempt, delayMs: 60_000, fields, record, ...rest },
+      ]);
+      return result;
+    },
+    waiting: () => entriesOf(keys.stream),
+    dead: () => entriesOf(keys.dead),
+    log: () => entriesOf(keys.log),
+    home: (id: string) => redis.hget(keys.inflight, id),
+    dueAt: async (id: string) => {
+      const score = await redis.zscore(keys.retries, id);
+      return score === null ? null : Number(score);
+    },
+    retryFields: async (id: string): Promise<Fields | null> => {
+      const text = await redis.hget(keys.retriesData, id);
+      return text === null ? null : (JSON.parse(text) as Fields);
+    },
+    owners: async (): Promise<Record<string, string>> => {
+      const reply = (await redis.xpending(
+        keys.stream,
+        DISPATCHERS_GROUP,
+        "-",
+        "+",
+        1000,
+      )) as [string, string][];
+      return Object.fromEntries(
+        reply.map(([entryId, consumer]) => [entryId, consumer]),
+      );
+    },
+    /** Makes a waiting retry due. */
+    makeDue: (id: string) => redis.zadd(keys.retries, "XX", 1, id),
+    /** Everything in Redis under this queue's name, for "nothing changed". */
+    snapshot: async () => {
+      const names = (await redis.keys(`*${keys.stream}*`)).sort();
+      const dumps = await Promise.all(
+        names.map(async (name) => [name, (await redis.dump(name))?.toString()]),
+      );
+      return Object.fromEntries(dumps) as Record<string, string>;
+    },
+    close: () => redis.disconnect(),
+  };
+}
+
+export type Queue = Awaited<ReturnType<typeof createQueue>>;
