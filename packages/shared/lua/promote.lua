@@ -1,8 +1,9 @@
 -- Moves due retries back to the stream. All or nothing, so any number of schedulers may run it without a lock.
--- KEYS  retries, retriesData, stream, inflight, dead, epoch
+-- A retry whose delivery lives elsewhere (left over from a settlement that failed half-way, or added by hand) is dropped.
+-- KEYS  retries, retriesData, stream, inflight, dead, log, epoch
 -- ARGV  limit
 -- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
-local retries, retriesData, stream, inflight, dead, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local retries, retriesData, stream, inflight, dead, log, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 -- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Promoting moves, it does not add.
 redis.call('HDEL', retriesData, '')
 local time = redis.call('TIME')
@@ -17,16 +18,30 @@ local function decode(text)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  return fields
+  -- Lua hands at most 8000 values to a call.
+  return #fields <= 2000 and fields or nil
+end
+
+local function exists(key, entryId) return #redis.call('XRANGE', key, entryId, entryId) > 0 end
+local function livesElsewhere(home)
+  if not home or home == 'retry' then return false end
+  if string.find(home, '^%d+%-%d+$') then return exists(stream, home) end
+  return string.find(home, '^log:%d+%-%d+$') and exists(log, string.sub(home, 5))
 end
 
 local ids = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, ARGV[1])
 local moved, unreadable = 0, 0
 if #ids > 0 then
   local texts = redis.call('HMGET', retriesData, unpack(ids))
+  local homes = redis.call('HMGET', inflight, unpack(ids))
+  -- A key of the wrong type fails here, before anything is written: after an entry is, every repeat would add another.
+  redis.call('XLEN', stream)
+  redis.call('XLEN', dead)
   for i, id in ipairs(ids) do
     local fields = texts[i] and decode(texts[i])
-    if fields then
+    if livesElsewhere(homes[i]) then
+      -- dropped below
+    elseif fields then
       redis.call('HSET', inflight, id, redis.call('XADD', stream, '*', unpack(fields)))
       moved = moved + 1
     else

@@ -42,9 +42,9 @@ export function createScripts(redis: Redis, keys: Keys) {
   const { stream, retries, retriesData, dead, log, inflight, bucket, epoch } =
     keys;
   const enqueue = define(redis, "enqueue", 2);
-  const admit = define(redis, "admit", 2);
+  const admit = define(redis, "admit", 4);
   const settle = define(redis, "settle", 6);
-  const promote = define(redis, "promote", 6);
+  const promote = define(redis, "promote", 7);
   const lease = define(redis, "lease", 1);
   const reserve = define(redis, "reserve", 1);
   const heartbeat = define(redis, "heartbeat", 1);
@@ -86,6 +86,8 @@ export function createScripts(redis: Redis, keys: Keys) {
       const results = (await admit(
         stream,
         inflight,
+        retries,
+        log,
         DISPATCHERS_GROUP,
         ...args,
       )) as number[];
@@ -127,6 +129,7 @@ export function createScripts(redis: Redis, keys: Keys) {
         stream,
         inflight,
         dead,
+        log,
         epoch,
         limit,
       );
