@@ -28,13 +28,16 @@ const FAULT_LOG_INTERVAL_MS = 10_000;
 
 export type { Redis };
 
+/** `name` is what CLIENT LIST shows of the connection. */
 export function createRedis(
   url: string,
   use: keyof typeof OPTIONS,
   logger: Logger,
+  name = "webhook-pipeline",
 ): Redis {
   const redis = new Redis(url, {
     ...OPTIONS[use],
+    connectionName: name,
     lazyConnect: true,
     connectTimeout: 5000,
     retryStrategy: (attempt) =>

@@ -1,0 +1,100 @@
+// The clients' endpoints, looked up together and kept for a while: a retry uses the endpoint's present URL and secret.
+import { createBatcher } from "@pipeline/shared/batcher";
+import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
+
+export interface Endpoint {
+  url: string;
+  secret: string | null;
+  /** JSON text, plain or sealed. */
+  headers: string | null;
+  isActive: boolean;
+}
+
+export interface Endpoints {
+  /**
+   * Null: no such endpoint. A lookup that fails serves what was last known; with nothing known it rejects with
+   * DATABASE_UNAVAILABLE.
+   */
+  find: (endpointId: string) => Promise<Endpoint | null>;
+}
+
+const FRESH_FOR_MS = 30_000;
+const AFTER_FAULT_FRESH_FOR_MS = 2000;
+const KEPT_ENDPOINTS = 50_000;
+
+interface EndpointRow {
+  id: string;
+  url: string;
+  secret: string | null;
+  headers: unknown;
+  active: boolean | null;
+}
+
+function fromRow(row: EndpointRow): Endpoint {
+  const headers =
+    row.headers === null || typeof row.headers === "string"
+      ? row.headers
+      : JSON.stringify(row.headers);
+  // The older table demands a secret; the empty one stands for none.
+  return {
+    url: row.url,
+    secret: row.secret === "" ? null : row.secret,
+    headers,
+    isActive: row.active !== false,
+  };
+}
+
+export function createEndpoints(
+  client: SupabaseClient,
+  now: () => number,
+): Endpoints {
+  const known = new Map<
+    string,
+    { endpoint: Endpoint | null; freshUntil: number }
+  >();
+  let faultUntil = 0;
+  let fault: unknown;
+  const batcher = createBatcher<string, Endpoint | null>({
+    maxItems: 100,
+    delayMs: 2,
+    maxConcurrent: 2,
+    run: async (ids) => {
+      const rows: EndpointRow[] = await unwrap(
+        client
+          .from("webhook_endpoints")
+          .select("id,url,secret,headers,active")
+          .in("id", [...new Set(ids)]),
+      );
+      const byId = new Map(rows.map((row) => [row.id, fromRow(row)]));
+      return ids.map((id) => byId.get(id) ?? null);
+    },
+  });
+
+  async function lookUp(endpointId: string): Promise<Endpoint | null> {
+    if (now() < faultUntil) throw fault;
+    try {
+      const endpoint = await batcher.add(endpointId);
+      if (known.size >= KEPT_ENDPOINTS) known.clear();
+      known.set(endpointId, { endpoint, freshUntil: now() + FRESH_FOR_MS });
+      return endpoint;
+    } catch (error) {
+      fault = error;
+      faultUntil = now() + AFTER_FAULT_FRESH_FOR_MS;
+      throw error;
+    }
+  }
+
+  return {
+    find: async (endpointId) => {
+      const cached = known.get(endpointId);
+      if (cached !== undefined && now() < cached.freshUntil)
+        return cached.endpoint;
+      try {
+        return await lookUp(endpointId);
+      } catch (error) {
+        if (cached === undefined) throw error;
+        return cached.endpoint;
+      }
+    },
+  };
+}

@@ -1,0 +1,138 @@
+// Reading a stream through a consumer group: new entries, and those whose reader has died.
+import { BLOCK_MS, isGroupMissing, type Redis } from "@pipeline/shared/redis";
+import type { Logger } from "@pipeline/shared/logger";
+
+export interface StreamEntry {
+  entryId: string;
+  /** Names and values in turn. */
+  fields: string[];
+  /** How often the entry was read, this time included; 1 for a new one. */
+  timesRead: number;
+}
+
+export interface GroupReader {
+  /** Makes the stream and its group where missing; existing ones are left alone. */
+  prepare: () => Promise<void>;
+  /** Up to `count` new entries; waits up to 5 s for the first. Empty after `wake`. */
+  read: (count: number) => Promise<StreamEntry[]>;
+  /** Takes over up to `count` entries that nobody has touched for `idleMs`. */
+  claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
+  /** Ids of the entries this consumer has read and not settled. */
+  pending: () => Promise<string[]>;
+  /** Ends a read that is waiting. */
+  wake: () => Promise<void>;
+}
+
+export interface ReaderOptions {
+  /** For the blocking read alone. */
+  blocking: Redis;
+  commands: Redis;
+  stream: string;
+  group: string;
+  consumer: string;
+  logger: Logger;
+  /** Called after a missing group was made again: Redis may have lost its data. */
+  onGroupLost: () => Promise<unknown>;
+}
+
+type Reply = [string, [string, string[]][]][] | null;
+
+export function createGroupReader(options: ReaderOptions): GroupReader {
+  const { blocking, commands, stream, group, consumer, logger } = options;
+  let claimCursor = "0-0";
+
+  async function prepare(): Promise<void> {
+    try {
+      // From 0, not $: what was added before the group existed is work too.
+      await commands.xgroup("CREATE", stream, group, "0", "MKSTREAM");
+    } catch (error) {
+      if (!String(error).includes("BUSYGROUP")) throw error;
+    }
+  }
+
+  /** `attempt`, or nothing when the group was gone; it has then been made again. */
+  async function orPrepare<Result>(
+    attempt: () => Promise<Result[]>,
+  ): Promise<Result[]> {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!isGroupMissing(error)) throw error;
+      await prepare();
+      await options.onGroupLost();
+      logger.warn({ stream, group }, "group.recreated");
+      return [];
+    }
+  }
+
+  return {
+    prepare,
+    read: (count) =>
+      orPrepare(async () => {
+        const reply = (await blocking.xreadgroup(
+          "GROUP",
+          group,
+          consumer,
+          "COUNT",
+          count,
+          "BLOCK",
+          BLOCK_MS,
+          "STREAMS",
+          stream,
+          ">",
+        )) as Reply;
+        return (reply?.[0]?.[1] ?? []).map(([entryId, fields]) => ({
+          entryId,
+          fields,
+          timesRead: 1,
+        }));
+      }),
+    claim: (count, idleMs) =>
+      orPrepare(async () => {
+        const [cursor, claimed] = (await commands.xautoclaim(
+          stream,
+          group,
+          consumer,
+          idleMs,
+          claimCursor,
+          "COUNT",
+          count,
+        )) as [string, ([string, string[]] | null)[]];
+        claimCursor = cursor;
+        const entries = claimed.filter((entry) => entry !== null);
+        return Promise.all(
+          entries.map(async ([entryId, fields]) => {
+            const [state] = (await commands.xpending(
+              stream,
+              group,
+              entryId,
+              entryId,
+              1,
+            )) as [string, string, number, number][];
+            return { entryId, fields, timesRead: state?.[3] ?? 1 };
+          }),
+        );
+      }),
+    pending: () =>
+      orPrepare(async () => {
+        const rows = (await commands.xpending(
+          stream,
+          group,
+          "-",
+          "+",
+          10_000,
+          consumer,
+        )) as [string][];
+        return rows.map(([entryId]) => entryId);
+      }),
+    wake: async () => {
+      // Asking the waiting connection for its id would itself wait behind the read.
+      const clients = String(await commands.client("LIST")).split("\n");
+      const client = clients.find((line) =>
+        line.includes(` name=${blocking.options.connectionName} `),
+      );
+      const id = /^id=(\d+)/.exec(client ?? "")?.[1];
+      if (id !== undefined) await commands.client("UNBLOCK", Number(id));
+    },
+  };
+}

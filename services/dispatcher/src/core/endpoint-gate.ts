@@ -1,0 +1,142 @@
+// How many of a dispatcher's slots one endpoint may hold, so that an endpoint that hangs does not take them all.
+//
+//   alone           no other endpoint was seen for a minute: every slot
+//   healthy         it answers, and nothing in flight is overdue: all but a quarter of the slots
+//   new or suspect  no answer yet, or an attempt is overdue, or the last one timed out: an eighth, at least one
+//
+// What exceeds the share waits in the dispatcher (`park`) while the endpoint keeps answering, and goes back to Redis
+// (`defer`) once it is suspect. "Overdue" is four times the endpoint's usual answer time, at least a second.
+
+export interface EndpointGate {
+  /** Where a delivery to this endpoint goes now. `go` takes a slot; `defer` says for how long. */
+  ask: (endpoint: string, now: number) => GateAnswer;
+  /** The attempt has ended and its slot is free. `outcome` is what it says of the endpoint's health. */
+  leave: (
+    endpoint: string,
+    startedAt: number,
+    now: number,
+    outcome: "answered" | "timeout" | "other",
+  ) => void;
+  /** Whether deliveries parked for this endpoint should go back to Redis. */
+  isSuspect: (endpoint: string, now: number) => boolean;
+}
+
+export type GateAnswer =
+  { kind: "go" } | { kind: "park" } | { kind: "defer"; delayMs: number };
+
+interface EndpointState {
+  /** Start times of the attempts in flight, oldest first. */
+  startedAt: number[];
+  /** Moving average of the answer time; null before the first answer. */
+  answerMs: number | null;
+  hasTimedOut: boolean;
+  seenAt: number;
+  /** When the last deferred delivery will come back: the next one is spaced behind it. */
+  deferredUntil: number;
+}
+
+const ALONE_AFTER_MS = 60_000;
+const SHORTEST_OVERDUE_MS = 1000;
+const SHORTEST_DEFER_MS = 250;
+const LONGEST_DEFER_MS = 60_000;
+const NEW_ANSWER_WEIGHT = 0.2;
+const REMEMBERED_ENDPOINTS = 10_000;
+
+/** `random` is in [0, 1); it spreads deferred deliveries. All times in ms. */
+export function createEndpointGate(
+  slots: number,
+  random: () => number,
+): EndpointGate {
+  const healthyShare = Math.max(1, slots - Math.max(1, Math.floor(slots / 4)));
+  const cautiousShare = Math.max(1, Math.floor(slots / 8));
+  const states = new Map<string, EndpointState>();
+  let latest = { endpoint: "", seenAt: -Infinity };
+  let otherSeenAt = -Infinity;
+
+  function visit(endpoint: string, now: number): EndpointState {
+    // `latest` and `otherSeenAt` are the last two endpoints seen: enough to know whether one is alone.
+    if (latest.endpoint !== endpoint) otherSeenAt = latest.seenAt;
+    latest = { endpoint, seenAt: now };
+    let state = states.get(endpoint);
+    if (state === undefined) {
+      if (states.size >= REMEMBERED_ENDPOINTS) forgetIdle();
+      state = {
+        startedAt: [],
+        answerMs: null,
+        hasTimedOut: false,
+        seenAt: now,
+        deferredUntil: 0,
+      };
+      states.set(endpoint, state);
+    }
+    state.seenAt = now;
+    return state;
+  }
+
+  function forgetIdle(): void {
+    for (const [endpoint, state] of states)
+      if (state.startedAt.length === 0) states.delete(endpoint);
+  }
+
+  function isOverdue(state: EndpointState, now: number): boolean {
+    const oldest = state.startedAt[0];
+    return (
+      oldest !== undefined &&
+      now - oldest > Math.max(SHORTEST_OVERDUE_MS, 4 * (state.answerMs ?? 0))
+    );
+  }
+
+  const suspect = (state: EndpointState, now: number) =>
+    state.hasTimedOut || isOverdue(state, now);
+
+  function shareOf(state: EndpointState, now: number): number {
+    if (now - otherSeenAt > ALONE_AFTER_MS) return slots;
+    return state.answerMs === null || suspect(state, now)
+      ? cautiousShare
+      : healthyShare;
+  }
+
+  function deferMs(state: EndpointState, now: number): number {
+    const longestHeldMs = now - (state.startedAt[0] ?? now);
+    const spacingMs =
+      Math.max(SHORTEST_OVERDUE_MS, state.answerMs ?? 0, longestHeldMs) /
+      cautiousShare;
+    state.deferredUntil = Math.min(
+      Math.max(state.deferredUntil, now) + spacingMs,
+      now + LONGEST_DEFER_MS,
+    );
+    const delayMs = Math.max(SHORTEST_DEFER_MS, state.deferredUntil - now);
+    return Math.round(delayMs * (0.75 + random() / 4));
+  }
+
+  return {
+    ask: (endpoint, now) => {
+      const state = visit(endpoint, now);
+      if (state.startedAt.length < shareOf(state, now)) {
+        state.startedAt.push(now);
+        return { kind: "go" };
+      }
+      if (!suspect(state, now)) return { kind: "park" };
+      return { kind: "defer", delayMs: deferMs(state, now) };
+    },
+    leave: (endpoint, startedAt, now, outcome) => {
+      const state = states.get(endpoint);
+      if (state === undefined) return;
+      const index = state.startedAt.indexOf(startedAt);
+      if (index !== -1) state.startedAt.splice(index, 1);
+      if (outcome === "timeout") state.hasTimedOut = true;
+      if (outcome !== "answered") return;
+      const ms = now - startedAt;
+      state.answerMs =
+        state.answerMs === null
+          ? ms
+          : state.answerMs + NEW_ANSWER_WEIGHT * (ms - state.answerMs);
+      state.hasTimedOut = false;
+      state.deferredUntil = 0;
+    },
+    isSuspect: (endpoint, now) => {
+      const state = states.get(endpoint);
+      return state !== undefined && suspect(state, now);
+    },
+  };
+}

@@ -1,0 +1,75 @@
+// What can be kept of an entry that does not parse: a row and a dead letter that tell its producer what was wrong.
+import type { Delivery, EntryIssue } from "@pipeline/shared/entries";
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const MOST_LETTER_FIELDS = 50;
+const LONGEST_LETTER_FIELD = 300_000;
+const LONGEST_KEPT_TEXT = 2048;
+const LONGEST_ISSUES = 20;
+
+/** `webhook_url: is required (or endpoint_id); payload: must be valid JSON` */
+export function describeIssues(issues: readonly EntryIssue[]): string {
+  return issues
+    .slice(0, LONGEST_ISSUES)
+    .map(({ path, message }) => `${path === "" ? "entry" : path}: ${message}`)
+    .join("; ");
+}
+
+function asJson(text: string | undefined): string {
+  if (text === undefined) return "null";
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return JSON.stringify(text.replaceAll("\0", "").toWellFormed());
+  }
+}
+
+/** A delivery that can be recorded as failed. A payload that is not JSON is kept as a JSON string. */
+export function salvageDelivery(
+  deliveryId: string,
+  fields: Readonly<Record<string, string>>,
+): Delivery {
+  const uuid = (name: string) =>
+    UUID.test(fields[name] ?? "") ? fields[name]! : null;
+  const text = (name: string) =>
+    fields[name]
+      ?.slice(0, LONGEST_KEPT_TEXT)
+      .replaceAll("\0", "")
+      .toWellFormed() ?? null;
+  return {
+    id: deliveryId,
+    webhookUrl: text("webhook_url"),
+    endpointId: uuid("endpoint_id"),
+    payload: asJson(fields["payload"]?.slice(0, LONGEST_LETTER_FIELD)),
+    leadId: uuid("lead_id"),
+    clientId: uuid("client_id"),
+    event: text("event"),
+    format: text("format"),
+    secret: null,
+    headers: null,
+    attempt: 1,
+    maxAttempts: null,
+    scheduleStart: 1,
+    traceparent: null,
+    isPersisted: false,
+    isReserved: false,
+  };
+}
+
+/** The entry's own fields, bounded in number and size; `seal` is applied to the secret ones. */
+export function letterFields(
+  fields: Readonly<Record<string, string>>,
+  seal: (text: string) => string,
+): Record<string, string> {
+  const letter: Record<string, string> = {};
+  for (const [name, value] of Object.entries(fields).slice(
+    0,
+    MOST_LETTER_FIELDS,
+  )) {
+    const kept = value.slice(0, LONGEST_LETTER_FIELD);
+    letter[name.slice(0, LONGEST_KEPT_TEXT)] =
+      name === "secret" || name === "headers" ? seal(kept) : kept;
+  }
+  return letter;
+}

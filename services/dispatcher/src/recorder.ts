@@ -1,0 +1,166 @@
+// Writes attempts to Postgres, many per call. Deliveries never wait for it: while Supabase is away the log stream grows,
+// and drains afterwards. A batch stays in hand until it is in Postgres; recording it twice changes nothing.
+import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
+import { errorMessage, hasCode } from "@pipeline/shared/errors";
+import { isolateRefused } from "@pipeline/shared/isolate";
+import type { Redis } from "@pipeline/shared/redis";
+import type { Scripts } from "@pipeline/shared/scripts";
+import type { Logger } from "@pipeline/shared/logger";
+import type { GroupReader, StreamEntry } from "./adapters/group-reader.ts";
+import { type AttemptRecord, plainRecord } from "./core/record.ts";
+import type { Metrics } from "./metrics.ts";
+
+const BATCH_ENTRIES = 500;
+/** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
+const GATHER_MS = 50;
+const CLAIM_INTERVAL_MS = 5000;
+
+export interface RecorderOptions {
+  reader: GroupReader;
+  scripts: Scripts;
+  client: SupabaseClient;
+  redis: Redis;
+  deadKey: string;
+  claimIdleMs: number;
+  metrics: Metrics;
+  logger: Logger;
+  now: () => number;
+}
+
+interface LogEntry {
+  entryId: string;
+  deliveryId: string;
+  record: AttemptRecord;
+}
+
+export function createRecorder(options: RecorderOptions) {
+  const {
+    reader,
+    scripts,
+    client,
+    redis,
+    deadKey,
+    claimIdleMs,
+    metrics,
+    logger,
+    now,
+  } = options;
+  let batch: StreamEntry[] = [];
+  let claimedAt = now();
+
+  async function record(entries: LogEntry[]): Promise<null[]> {
+    const missing: string[] = await unwrap(
+      client.rpc("record_attempts", {
+        attempts: entries.map((entry) => entry.record),
+      }),
+    );
+    if (missing.length > 0)
+      logger.warn({ deliveryIds: missing }, "records.without_delivery");
+    return entries.map(() => null);
+  }
+
+  /** Kept for a person to look at: a record that Postgres will never take. */
+  async function setAside(
+    entryId: string,
+    deliveryId: string,
+    text: string,
+    reason: string,
+  ): Promise<void> {
+    const failedAt = new Date(now()).toISOString();
+    await redis.xadd(
+      deadKey,
+      "*",
+      "delivery_id",
+      deliveryId,
+      "record",
+      text,
+      "reason",
+      reason,
+      "failed_at",
+      failedAt,
+    );
+    logger.error({ deliveryId, entryId, reason }, "record.refused");
+  }
+
+  /** Records what the database refused once more, without the texts that came from outside. */
+  async function recordPlain(
+    { entryId, deliveryId, record: full }: LogEntry,
+    refusal: string,
+  ): Promise<void> {
+    const plain = plainRecord(full, refusal);
+    try {
+      await record([{ entryId, deliveryId, record: plain }]);
+      logger.warn({ deliveryId, entryId, refusal }, "record.simplified");
+    } catch (error) {
+      if (!hasCode(error, "DATABASE_REFUSED")) throw error;
+      await setAside(
+        entryId,
+        deliveryId,
+        JSON.stringify(full),
+        errorMessage(error),
+      );
+    }
+  }
+
+  function parse({
+    entryId,
+    fields,
+  }: StreamEntry):
+    LogEntry | { entryId: string; deliveryId: string; garbage: string } {
+    const named = new Map(
+      fields.flatMap((name, i) =>
+        i % 2 === 0 ? [[name, fields[i + 1] ?? ""] as const] : [],
+      ),
+    );
+    const deliveryId = named.get("delivery_id") ?? "";
+    const text = named.get("record") ?? "";
+    try {
+      const value: unknown = JSON.parse(text);
+      if (typeof value === "object" && value !== null)
+        return { entryId, deliveryId, record: value as AttemptRecord };
+    } catch {
+      // not JSON: set aside below
+    }
+    return { entryId, deliveryId, garbage: text };
+  }
+
+  async function recordBatch(entries: StreamEntry[]): Promise<void> {
+    const parsed = entries.map(parse);
+    const good = parsed.filter((entry) => "record" in entry);
+    for (const isolated of await isolateRefused(good, record)) {
+      if ("refused" in isolated)
+        await recordPlain(isolated.item, errorMessage(isolated.refused));
+    }
+    for (const entry of parsed) {
+      if ("garbage" in entry) {
+        await setAside(
+          entry.entryId,
+          entry.deliveryId,
+          entry.garbage,
+          "record: must be a JSON object",
+        );
+      }
+    }
+    await scripts.recorded(parsed);
+    metrics.recorded(good.length);
+    logger.info({ count: entries.length }, "deliveries.recorded");
+  }
+
+  async function next(): Promise<StreamEntry[]> {
+    if (now() - claimedAt >= CLAIM_INTERVAL_MS) {
+      claimedAt = now();
+      const claimed = await reader.claim(BATCH_ENTRIES, claimIdleMs);
+      if (claimed.length > 0) return claimed;
+    }
+    return reader.read(BATCH_ENTRIES);
+  }
+
+  return async (): Promise<number> => {
+    if (batch.length === 0) batch = await next();
+    if (batch.length === 0) return 0;
+    await recordBatch(batch);
+    const wasFull = batch.length === BATCH_ENTRIES;
+    batch = [];
+    return wasFull ? 0 : GATHER_MS;
+  };
+}
