@@ -8,7 +8,7 @@ import { serviceEnvironment, startService, waitForHttp } from "./services.ts";
 import { isRedisInstalled } from "./redis-server.ts";
 import { startStack } from "./stack.ts";
 
-/** Everything on well-known ports until Ctrl-C, with readable logs and lines to try. Data stay in .data/dev. */
+/** Everything on well-known ports until Ctrl-C, with readable logs and lines to try. Starts empty every time. */
 const folder = `${dataRoot}/dev`;
 const receiverSecret = "a secret in plain words";
 const cleanUp: (() => Promise<unknown>)[] = [];
@@ -41,7 +41,6 @@ async function dev(): Promise<void> {
   const gateway = await portNear(54321);
   const stack = await startStack({
     kind: isRedisInstalled() ? "processes" : "auto",
-    dataDirectory: folder,
     onProgress: (line) => console.log(`· ${line}`),
     ports: { redis, postgres, gateway },
   });
@@ -62,8 +61,6 @@ async function dev(): Promise<void> {
     "retry-scheduler": await portNear(9102),
   };
   const environment = await serviceEnvironment(stack, {
-    // A fixed key: what an earlier run sealed in .data/dev must open again. It protects nothing else.
-    WEBHOOK_ENCRYPTION_KEY: Buffer.alloc(32, "dev").toString("base64"),
     ...settingsOfTheCaller(),
   });
   const pretty = prettyPrinter();
