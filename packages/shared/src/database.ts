@@ -6,7 +6,7 @@ import { PipelineError } from "./errors.ts";
 export type { SupabaseClient };
 
 interface DatabaseReply<Data> {
-  data: Data;
+  data: Data | null;
   error: { message: string; details?: string | null; code?: string } | null;
   status: number;
 }
