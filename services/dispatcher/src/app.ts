@@ -150,7 +150,6 @@ export function createApp(config: Config, logger: Logger) {
     slots,
     limiter,
     logger,
-    now,
   });
   const { claimIdleMs, concurrency } = config;
   const record = createRecorder({

@@ -1,7 +1,6 @@
 // One attempt, from the endpoint's settings to the settlement. Whatever goes wrong with it is an outcome, not an exception.
 import { type Delivery, toFields } from "@pipeline/shared/entries";
 import { hasCode } from "@pipeline/shared/errors";
-import { maskUrl } from "@pipeline/shared/mask-url";
 import type { Fields, Settlement } from "@pipeline/shared/scripts";
 import type { Sealer } from "@pipeline/shared/seal";
 import type { Logger } from "@pipeline/shared/logger";
@@ -56,6 +55,11 @@ interface Answered {
   signature: string | null;
   startedAt: number;
   durationMs: number;
+}
+
+/** The path of a Zapier or Make hook is its credential, so logs get the origin only. */
+function originOf(url: string | null): string | null {
+  return url !== null && URL.canParse(url) ? new URL(url).origin : null;
 }
 
 export function createDeliver(dependencies: DeliverDependencies) {
@@ -242,7 +246,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
       {
         deliveryId: delivery.id,
         entryId,
-        origin: maskUrl(delivery.webhookUrl),
+        origin: originOf(delivery.webhookUrl),
         endpointId: delivery.endpointId,
         attempt: delivery.attempt,
         maxAttempts: maxAttemptsOf(delivery, policy.schedule),

@@ -27,13 +27,12 @@ export interface IntakeOptions {
   slots: Slots;
   limiter: Limiter;
   logger: Logger;
-  now: () => number;
 }
 
 export type Intake = ReturnType<typeof createIntake>;
 
 export function createIntake(options: IntakeOptions) {
-  const { streamKey, scripts, sealer, deliver, slots, limiter, logger, now } =
+  const { streamKey, scripts, sealer, deliver, slots, limiter, logger } =
     options;
 
   function refuse(

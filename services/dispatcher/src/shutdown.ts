@@ -59,14 +59,13 @@ export function createShutdown(options: ShutdownOptions): () => Promise<void> {
 
   /** Stops loops that may be waiting in a blocking read. */
   async function stopReading(loops: Loop[], from: GroupReader): Promise<void> {
-    const stopped = Promise.all(loops.map((loop) => loop.stop()));
-    let isStopped = false;
-    void stopped.then(() => (isStopped = true));
+    const stopped = Promise.all(loops.map((loop) => loop.stop())).then(
+      () => true,
+    );
     // Repeated: the loop may have been just about to read when it was woken.
-    while (!isStopped) {
+    do {
       await from.wake();
-      await Promise.race([stopped, pause()]);
-    }
+    } while ((await Promise.race([stopped, pause()])) !== true);
   }
 
   /** Gives back whatever this consumer has read and not settled. */
