@@ -9,8 +9,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local state = redis.call('HMGET', bucket, 'tokens', 'at')
 local tokens, at = tonumber(state[1]) or burst, tonumber(state[2]) or now
--- The clock may step back after a failover: then nothing is refilled.
-if now > at then tokens = math.min(burst, tokens + (now - at) * rate / 1000) else now = at end
+-- The clock may step back after a failover: then nothing is refilled this time, and time goes on from there.
+if now > at then tokens = math.min(burst, tokens + (now - at) * rate / 1000) end
 local granted = math.min(want, math.floor(tokens))
 tokens = tokens - granted
 redis.call('HSET', bucket, 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now))

@@ -9,11 +9,16 @@ local results = {}
 for i = 1, #ARGV, 3 do
   local deliveryId, dueAt, text = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local injected = 0
+  local isWaiting = redis.call('ZSCORE', retries, deliveryId) and redis.call('HEXISTS', retriesData, deliveryId) == 1
   if redis.call('HEXISTS', inflight, deliveryId) == 0 then
-    if dueAt > now then
+    if isWaiting then
+      -- Only its place was lost.
+      redis.call('HSET', inflight, deliveryId, 'retry')
+    elseif dueAt > now then
       redis.call('HSET', retriesData, deliveryId, text)
       redis.call('ZADD', retries, dueAt, deliveryId)
       redis.call('HSET', inflight, deliveryId, 'retry')
+      injected = 1
     else
       local fields = {}
       for name, value in pairs(cjson.decode(text)) do
@@ -21,8 +26,8 @@ for i = 1, #ARGV, 3 do
         fields[#fields + 1] = value
       end
       redis.call('HSET', inflight, deliveryId, redis.call('XADD', stream, '*', unpack(fields)))
+      injected = 1
     end
-    injected = 1
   end
   results[#results + 1] = injected
 end

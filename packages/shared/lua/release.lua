@@ -2,7 +2,7 @@
 -- of claiming it after the idle time, and without counting as a read that crashed.
 -- KEYS  stream, inflight
 -- ARGV  group, consumer, then per entry: entryId, deliveryId
--- Returns the number released; entries that the caller does not own are left alone.
+-- Returns the number released; an entry that the caller does not own, or whose delivery lives elsewhere, is left alone.
 local stream, inflight, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 -- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Releasing moves, it does not add.
 redis.call('HDEL', inflight, '')
@@ -10,9 +10,12 @@ local released = 0
 for i = 3, #ARGV, 2 do
   local entryId, deliveryId = ARGV[i], ARGV[i + 1]
   local entry = redis.call('XRANGE', stream, entryId, entryId)[1]
-  if entry and #redis.call('XPENDING', stream, group, entryId, entryId, 1, consumer) > 0 then
+  local home = redis.call('HGET', inflight, deliveryId)
+  -- Lua hands at most 8000 values to a call; an entry of more is claimed after the idle time instead.
+  if entry and #entry[2] <= 2000 and (not home or home == entryId)
+    and #redis.call('XPENDING', stream, group, entryId, entryId, 1, consumer) > 0 then
     local fields, hasId = entry[2], false
-    for j = 1, #fields, 2 do hasId = hasId or fields[j] == 'id' end
+    for j = 1, #fields, 2 do hasId = hasId or (fields[j] == 'id' and fields[j + 1] ~= '') end
     -- Without an `id` field the delivery id is derived from the entry id, which changes here.
     if not hasId then
       fields[#fields + 1] = 'id'

@@ -4,13 +4,15 @@
 -- ARGV  rate (per second), burst (deliveries), horizonMs (no reservation beyond it)
 -- Returns the delay in ms (0 = send now), or -1 when the horizon is full and nothing was reserved.
 local bucket, rate, burst, horizonMs = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
--- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Without it nothing would drain.
-redis.call('PERSIST', bucket)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local interval = 1000 / rate
 local arrival = math.max(now, tonumber(redis.call('GET', bucket)) or now)
+-- Further off than any reservation can be: the clock has stepped back, or the settings have changed.
+if arrival > now + horizonMs + (burst + 1) * interval then arrival = now end
 local delay = math.max(0, arrival - (burst - 1) * interval - now)
 if delay > horizonMs then return -1 end
+-- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Without it nothing would drain.
+redis.call('PERSIST', bucket)
 redis.call('SET', bucket, string.format('%.3f', arrival + interval), 'PX', math.ceil(arrival + interval - now) + 1000)
 return math.ceil(delay)

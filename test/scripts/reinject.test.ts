@@ -1,0 +1,190 @@
+import { randomUUID } from "node:crypto";
+import {
+  afterAll,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  test,
+} from "vitest";
+import {
+  createQueue,
+  fieldsOf,
+  NO_LIMIT,
+  type Queue,
+} from "../support/queue.ts";
+import { startTestRedis, type TestRedis } from "../support/redis-server.ts";
+
+let server: TestRedis;
+let queue: Queue;
+beforeAll(async () => {
+  server = await startTestRedis();
+});
+afterAll(() => server.stop());
+beforeEach(async () => {
+  queue = await createQueue(server.url);
+  return queue.close;
+});
+
+const lost = (dueAt = 0) => {
+  const id = randomUUID();
+  return { id, dueAt, fields: fieldsOf(id) };
+};
+
+describe("reinject", () => {
+  test("appends a lost delivery once", async () => {
+    const delivery = lost();
+    expect(await queue.scripts.reinject([delivery, delivery])).toEqual([
+      true,
+      false,
+    ]);
+    expect(await queue.scripts.reinject([delivery])).toEqual([false]);
+    const [entry, ...others] = await queue.waiting();
+    expect(others).toEqual([]);
+    expect(entry?.fields).toEqual(delivery.fields);
+    expect(await queue.home(delivery.id)).toBe(entry?.entryId);
+  });
+
+  test("puts a delivery that is due later back among the retries, at its time", async () => {
+    const delivery = lost(Date.now() + 60_000);
+    expect(await queue.scripts.reinject([delivery])).toEqual([true]);
+    expect(await queue.dueAt(delivery.id)).toBe(delivery.dueAt);
+    expect(await queue.retryFields(delivery.id)).toEqual(delivery.fields);
+    expect(await queue.home(delivery.id)).toBe("retry");
+    expect(await queue.waiting()).toEqual([]);
+  });
+
+  test("appends what was due in the past", async () => {
+    await queue.scripts.reinject([lost(Date.now() - 1)]);
+    expect(await queue.waiting()).toHaveLength(1);
+  });
+
+  test("leaves alone what is queued, waits for its retry or for its record", async () => {
+    const entries = [
+      await queue.inFlight("a"),
+      await queue.inFlight("a"),
+      await queue.inFlight("a"),
+    ];
+    await queue.settleOne("a", entries[1]!, { outcome: "retry" });
+    await queue.settleOne("a", entries[2]!, { outcome: "success" });
+    const before = await queue.snapshot();
+    const again = entries.map(({ deliveryId: id }) => ({
+      id,
+      dueAt: 0,
+      fields: fieldsOf(id),
+    }));
+    expect(await queue.scripts.reinject(again)).toEqual([false, false, false]);
+    expect(await queue.snapshot()).toEqual(before);
+  });
+
+  test("gives a waiting retry its place back when inflight has lost it", async () => {
+    const entry = await queue.inFlight("a");
+    await queue.settleOne("a", entry, { outcome: "retry" });
+    await queue.redis.del(queue.keys.inflight);
+    const id = entry.deliveryId;
+    expect(
+      await queue.scripts.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
+    ).toEqual([false]);
+    expect(await queue.home(id)).toBe("retry");
+    expect(await queue.waiting()).toEqual([]);
+  });
+
+  test("one entry is sent when another without a place was still in the stream", async () => {
+    const id = randomUUID();
+    await queue.scripts.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT);
+    await queue.redis.del(queue.keys.inflight);
+    await queue.scripts.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]);
+    const entries = await queue.read("a");
+    const admitted = await queue.scripts.admit(entries);
+    expect(admitted.filter(Boolean)).toHaveLength(1);
+    expect(await queue.waiting()).toHaveLength(1);
+  });
+
+  test.each(["stream", "retries", "retriesData", "inflight"] as const)(
+    "a %s key of the wrong type injects nothing, or nothing twice",
+    async (name) => {
+      const deliveries = [lost(), lost(Date.now() + 60_000)];
+      await queue.redis.set(queue.keys[name], "garbage");
+      for (let times = 0; times < 3; times++)
+        await expect(queue.scripts.reinject(deliveries)).rejects.toThrow(
+          "WRONGTYPE",
+        );
+      await queue.redis.del(queue.keys[name]);
+      await queue.scripts.reinject(deliveries);
+      expect((await queue.waiting()).map(({ fields }) => fields["id"])).toEqual(
+        [deliveries[0]!.id],
+      );
+      expect(await queue.dueAt(deliveries[1]!.id)).toBe(deliveries[1]!.dueAt);
+    },
+  );
+});
+
+describe("homeless", () => {
+  test("names what Redis does not know, and nothing that has a home", async () => {
+    const entries = [
+      await queue.inFlight("a"),
+      await queue.inFlight("a"),
+      await queue.inFlight("a"),
+    ];
+    await queue.settleOne("a", entries[1]!, { outcome: "retry" });
+    await queue.settleOne("a", entries[2]!, { outcome: "success" });
+    const before = await queue.snapshot();
+    const unknown = randomUUID();
+    expect(
+      await queue.scripts.homeless([
+        ...entries.map(({ deliveryId }) => deliveryId),
+        unknown,
+      ]),
+    ).toEqual([unknown]);
+    expect(await queue.snapshot()).toEqual(before);
+    expect(await queue.scripts.homeless([])).toEqual([]);
+  });
+
+  const losses = {
+    "its entry was deleted": () => queue.redis.del(queue.keys.stream),
+    "its retry was removed": () => queue.redis.del(queue.keys.retries),
+    "its retry lost its data": () => queue.redis.del(queue.keys.retriesData),
+    "its record was deleted": () => queue.redis.del(queue.keys.log),
+  };
+  test.each(Object.entries(losses))(
+    "names a delivery when %s, and clears its place",
+    async (_, lose) => {
+      const entries = [
+        await queue.inFlight("a"),
+        await queue.inFlight("a"),
+        await queue.inFlight("a"),
+      ];
+      await queue.settleOne("a", entries[1]!, { outcome: "retry" });
+      await queue.settleOne("a", entries[2]!, { outcome: "success" });
+      await lose();
+      const [id, ...others] = await queue.scripts.homeless(
+        entries.map(({ deliveryId }) => deliveryId),
+      );
+      expect(others).toEqual([]);
+      expect(await queue.home(id!)).toBeNull();
+      expect(
+        await queue.scripts.reinject([
+          { id: id!, dueAt: 0, fields: fieldsOf(id!) },
+        ]),
+      ).toEqual([true]);
+    },
+  );
+
+  test("names a delivery whose place is garbage", async () => {
+    await queue.redis.hset(
+      queue.keys.inflight,
+      "x",
+      "garbage",
+      "y",
+      "1-1-1",
+      "z",
+      "log:",
+    );
+    expect(await queue.scripts.homeless(["x", "y", "z"])).toEqual([
+      "x",
+      "y",
+      "z",
+    ]);
+    expect(await queue.redis.exists(queue.keys.inflight)).toBe(0);
+  });
+});
