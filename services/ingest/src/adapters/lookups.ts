@@ -1,0 +1,58 @@
+// The leads and endpoints that requests name, concurrent requests sharing a call.
+import { createBatcher } from "@pipeline/shared/batcher";
+import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
+import type { LeadRow } from "../core/lead-payload.ts";
+import type { EndpointRow } from "../core/plan-delivery.ts";
+import type { DatabaseGate } from "./database-gate.ts";
+
+const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
+
+export function isUuid(text: string): boolean {
+  return UUID.test(text);
+}
+
+export interface Lookups {
+  /** Null when there is no such lead; an id that is no UUID is unknown. */
+  lead: (id: string) => Promise<LeadRow | null>;
+  endpoint: (id: string) => Promise<EndpointRow | null>;
+}
+
+/** `fetchRows` gets distinct lower-case ids. */
+function createLookup<Row extends { id: string }>(
+  gate: DatabaseGate,
+  fetchRows: (ids: string[]) => Promise<Row[]>,
+): (id: string) => Promise<Row | null> {
+  const batcher = createBatcher<string, Row | null>({
+    maxItems: 100,
+    delayMs: 1,
+    maxConcurrent: 4,
+    run: async (ids) => {
+      const rows = await gate.run(() => fetchRows([...new Set(ids)]));
+      const byId = new Map(rows.map((row) => [row.id, row]));
+      return ids.map((id) => byId.get(id) ?? null);
+    },
+  });
+  return (id) =>
+    isUuid(id) ? batcher.add(id.toLowerCase()) : Promise.resolve(null);
+}
+
+export function createLookups(
+  client: SupabaseClient,
+  gate: DatabaseGate,
+): Lookups {
+  return {
+    lead: createLookup(gate, (ids) =>
+      unwrap<LeadRow[]>(client.rpc("leads_for_delivery", { lead_ids: ids })),
+    ),
+    endpoint: createLookup(gate, (ids) =>
+      unwrap<EndpointRow[]>(
+        client
+          .from("webhook_endpoints")
+          .select(
+            "id, client_id, url, type, format, secret, headers, active, disabled_reason",
+          )
+          .in("id", ids),
+      ),
+    ),
+  };
+}

@@ -1,0 +1,143 @@
+import { createDatabase, pingDatabase } from "@pipeline/shared/database";
+import { errorMessage } from "@pipeline/shared/errors";
+import { createKeys } from "@pipeline/shared/keys";
+import type { Logger } from "@pipeline/shared/logger";
+import {
+  connectRedis,
+  createRedis,
+  describeRedisUrl,
+  warnAboutEviction,
+} from "@pipeline/shared/redis";
+import { createScripts } from "@pipeline/shared/scripts";
+import { createSealer } from "@pipeline/shared/seal";
+import { createDatabaseGate } from "./adapters/database-gate.ts";
+import { createDeadLetters } from "./adapters/dead-letters.ts";
+import {
+  createDeliveryReads,
+  createDeliveryWrites,
+} from "./adapters/delivery-rows.ts";
+import { createLookups } from "./adapters/lookups.ts";
+import { createQueue } from "./adapters/queue.ts";
+import type { Config } from "./config.ts";
+import { createMetrics } from "./http/metrics.ts";
+import { createServer } from "./http/server.ts";
+import { createIntake } from "./intake.ts";
+import { createResend } from "./resend.ts";
+import { createThrottledWarning } from "./throttled-warning.ts";
+
+/** A client waits for a write; a list over a large table may take longer. */
+const WRITE_TIMEOUT_MS = 3000;
+const READ_TIMEOUT_MS = 10_000;
+const GATE_REST_MS = 1000;
+const WARNING_INTERVAL_MS = 10_000;
+
+export interface App {
+  /** Resolves to the address it listens on. Throws REDIS_UNAVAILABLE. */
+  start: () => Promise<string>;
+  /** Finishes the requests that are under way. Idempotent. */
+  stop: () => Promise<void>;
+}
+
+export async function createApp(config: Config, logger: Logger): Promise<App> {
+  const { streamKey, maxAttempts } = config;
+  const now = () => performance.now();
+  const keys = createKeys(streamKey);
+  const redis = createRedis(config.redisUrl, "request", logger);
+  const forWrites = createDatabase(
+    config.supabaseUrl,
+    config.serviceRoleKey,
+    WRITE_TIMEOUT_MS,
+  );
+  const forReads = createDatabase(
+    config.supabaseUrl,
+    config.serviceRoleKey,
+    READ_TIMEOUT_MS,
+  );
+  const writeGate = createDatabaseGate(GATE_REST_MS, now);
+  const warn = createThrottledWarning(logger, WARNING_INTERVAL_MS, now);
+  const metrics = createMetrics();
+
+  const queue = createQueue({
+    redis,
+    scripts: createScripts(redis, keys),
+    keys,
+    maxLength: config.maxQueueLength,
+    warn,
+  });
+  const writes = createDeliveryWrites(forWrites.client, writeGate);
+  const intake = createIntake({
+    lookups: createLookups(forWrites.client, writeGate),
+    writes,
+    queue,
+    sealer: createSealer(config.encryptionKey),
+    maxAttempts,
+    onEnqueued: metrics.countEnqueued,
+    logger,
+    warn,
+  });
+  let isDraining = false;
+  const server = await createServer({
+    apiKeys: config.apiKeys,
+    metrics,
+    ops: {
+      checks: {
+        redis: () => redis.ping(),
+        supabase: () => pingDatabase(forReads.client),
+      },
+      isDraining: () => isDraining,
+    },
+    routes: {
+      intake,
+      reads: createDeliveryReads(
+        forReads.client,
+        createDatabaseGate(GATE_REST_MS, now),
+      ),
+      writes,
+      queue,
+      resend: createResend({ writes, queue, streamKey, maxAttempts }),
+      deadLetters: createDeadLetters(redis, keys),
+      streamKey,
+    },
+    logger,
+    warn,
+  });
+
+  async function start(): Promise<string> {
+    const say = (line: string) => logger.info(`[WEBHOOK_API] ${line}`);
+    say("Starting webhook delivery API...");
+    say(
+      `Redis: ${describeRedisUrl(config.redisUrl)}, stream ${streamKey}, at most ${config.maxQueueLength} queued`,
+    );
+    say(`Supabase: ${new URL(config.supabaseUrl).origin}`);
+    say(`Attempts: ${maxAttempts} per delivery`);
+    say(
+      config.apiKeys.length > 0
+        ? `API keys: ${config.apiKeys.length}`
+        : "API keys: none set, so only this machine may call (set INGEST_API_KEYS to listen on the network)",
+    );
+    await connectRedis([redis], config.redisUrl);
+    await warnAboutEviction(redis, logger);
+    await pingDatabase(forWrites.client).catch((error: unknown) =>
+      logger.warn(
+        { error: errorMessage(error) },
+        "supabase.unreachable: requests get 503 until it answers",
+      ),
+    );
+    const address = await server.listen({
+      port: config.port,
+      host: config.host,
+    });
+    say(`Listening on ${address} (documentation at /docs)`);
+    return address;
+  }
+
+  async function stop(): Promise<void> {
+    isDraining = true;
+    await server.close();
+    await intake.drain();
+    redis.disconnect();
+    await Promise.all([forWrites.close(), forReads.close()]);
+  }
+
+  return { start, stop };
+}

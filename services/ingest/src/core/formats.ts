@@ -1,0 +1,161 @@
+// The same lead in the shapes that Zapier, Make.com and Kit (ConvertKit) read. A payload without a `lead` is not a lead's and
+// passes through as it is.
+import type { FORMATS } from "@pipeline/shared/entries";
+import { isObject, type JsonObject } from "./delivery-request.ts";
+import { CAMPAIGN_KEYS, LEAD_KEYS } from "./lead-payload.ts";
+import { type Outcome, refuse } from "./refusal.ts";
+
+export type Format = (typeof FORMATS)[number];
+
+const ENVELOPE_KEYS = new Set([
+  "event",
+  "lead",
+  "campaign",
+  "custom_fields",
+  "timestamp",
+]);
+
+export function formatPayload(
+  format: Format,
+  payload: JsonObject,
+): Outcome<JsonObject> {
+  if (format === "raw" || !isObject(payload["lead"]))
+    return { ok: true, value: payload };
+  switch (format) {
+    case "zapier":
+      return { ok: true, value: zapierPayload(payload) };
+    case "makecom":
+      return { ok: true, value: completePayload(payload) };
+    case "convertkit":
+      return convertkitPayload(payload);
+  }
+}
+
+function withKeys(value: unknown, keys: readonly string[]): JsonObject {
+  const empty = Object.fromEntries(keys.map((key) => [key, null]));
+  return { ...empty, ...(isObject(value) && value) };
+}
+
+/** Make.com learns the structure from the first request, so every key is there even when it is empty. */
+function completePayload(payload: JsonObject): JsonObject {
+  return {
+    ...payload,
+    event: payload["event"] ?? null,
+    lead: withKeys(payload["lead"], LEAD_KEYS),
+    campaign: withKeys(payload["campaign"], CAMPAIGN_KEYS),
+    custom_fields: isObject(payload["custom_fields"])
+      ? payload["custom_fields"]
+      : {},
+    timestamp: payload["timestamp"] ?? null,
+  };
+}
+
+function snakeCase(name: string): string {
+  return name
+    .replaceAll("LinkedIn", "Linkedin")
+    .replaceAll("linkedIn", "linkedin")
+    .replaceAll(/([\p{Ll}\d])(\p{Lu})/gu, "$1_$2")
+    .replaceAll(/[^\p{L}\p{N}]+/gu, "_")
+    .replaceAll(/^_+|_+$/g, "")
+    .toLowerCase();
+}
+
+/** Collects keys without ever overwriting one: the second `x` becomes `x_2`. */
+function createCollector() {
+  const values = new Map<string, unknown>();
+  return {
+    values,
+    add: (name: string, value: unknown) => {
+      const base = name === "" ? "field" : name;
+      let key = base;
+      for (let suffix = 2; values.has(key); suffix++) key = `${base}_${suffix}`;
+      values.set(key, value);
+    },
+  };
+}
+
+type Flat = string | number | boolean | null;
+
+/** A list of plain values as one text, anything more nested as JSON. Not for objects. */
+function flatValue(value: unknown): Flat {
+  if (!Array.isArray(value)) return (value ?? null) as Flat;
+  return value.some((item) => typeof item === "object" && item !== null)
+    ? JSON.stringify(value)
+    : value.join(", ");
+}
+
+type Collect = (name: string, value: Flat) => void;
+
+function addFlat(add: Collect, prefix: string, object: JsonObject): void {
+  for (const [key, value] of Object.entries(object)) {
+    const name = [prefix, snakeCase(key)]
+      .filter((part) => part !== "")
+      .join("_");
+    if (isObject(value)) addFlat(add, name, value);
+    else add(name, flatValue(value));
+  }
+}
+
+function others(payload: JsonObject): JsonObject {
+  return Object.fromEntries(
+    Object.entries(payload).filter(([key]) => !ENVELOPE_KEYS.has(key)),
+  );
+}
+
+/** One flat object: the lead's keys bare, the campaign's and the custom fields prefixed; an absent value is null. */
+function zapierPayload(payload: JsonObject): JsonObject {
+  const {
+    event,
+    lead,
+    campaign,
+    custom_fields: custom,
+    timestamp,
+    ...rest
+  } = completePayload(payload);
+  const { values, add } = createCollector();
+  add("event", event);
+  addFlat(add, "", lead as JsonObject);
+  addFlat(add, "campaign", campaign as JsonObject);
+  add("timestamp", flatValue(timestamp));
+  addFlat(add, "custom", custom as JsonObject);
+  addFlat(add, "", rest);
+  return Object.fromEntries(values);
+}
+
+/** Kit API v4, POST /v4/subscribers. Custom fields are text, and a key without a value would only be refused. */
+function convertkitPayload(payload: JsonObject): Outcome<JsonObject> {
+  const complete = completePayload(payload);
+  const lead = complete["lead"] as JsonObject;
+  const campaign = complete["campaign"] as JsonObject;
+  const email = lead["email"];
+  if (typeof email !== "string" || email.trim() === "") {
+    return refuse(422, "lead.email", "is required by the format convertkit");
+  }
+  const { values, add } = createCollector();
+  const addText: Collect = (name, value) => {
+    if (value !== null && value !== "") add(name, String(value));
+  };
+  const {
+    email: _email,
+    firstName,
+    id,
+    capturedAt: _capturedAt,
+    ...restOfLead
+  } = lead;
+  addFlat(addText, "", restOfLead);
+  addText("lead_id", id);
+  addText("campaign", campaign["name"]);
+  addText("campaign_id", campaign["id"]);
+  addText("lead_magnet", campaign["leadMagnetName"]);
+  addText("event", complete["event"]);
+  addFlat(addText, "", complete["custom_fields"] as JsonObject);
+  addFlat(addText, "", others(complete));
+  return {
+    ok: true,
+    value: {
+      email_address: email.trim(),
+      first_name: firstName ?? null,
+      fields: Object.fromEntries(values),
+    },
+  };
+}

@@ -1,0 +1,222 @@
+import { EVENTS, FORMATS } from "@pipeline/shared/entries";
+import { z } from "zod";
+import type { DeliveryReads } from "../../adapters/delivery-rows.ts";
+import { isUuid } from "../../adapters/lookups.ts";
+import type { Queue } from "../../adapters/queue.ts";
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
+import { deliveryDetail, deliverySummary } from "../../core/delivery-view.ts";
+import { refuse } from "../../core/refusal.ts";
+import { errorBody, sendRefusal } from "../errors.ts";
+import type { ApiServer } from "../server.ts";
+
+export interface InspectRoutes {
+  reads: DeliveryReads;
+  queue: Pick<Queue, "counts">;
+}
+
+const STATUSES = ["pending", "sent", "success", "failed", "cancelled"] as const;
+const uuid = z.guid("must be a UUID").transform((id) => id.toLowerCase());
+
+export const instant = z
+  .string()
+  .refine(
+    (text) =>
+      /^\d{4}-\d\d-\d\d(T[\d:.]+(Z|[+-]\d\d:?\d\d)?)?$/.test(text) &&
+      !Number.isNaN(Date.parse(text)),
+    "must be a date or time in ISO 8601, like 2026-01-31T12:00:00Z",
+  )
+  .transform((text) => new Date(text).toISOString())
+  .meta({ format: "date-time" });
+
+export function pageSize(standard: number) {
+  const range = "must be a whole number from 1 to 200";
+  return z.coerce
+    .number(range)
+    .int(range)
+    .min(1, range)
+    .max(200, range)
+    .default(standard);
+}
+
+const listQuery = z.object({
+  deliveryId: uuid.optional(),
+  leadId: uuid.optional(),
+  endpointId: uuid.optional(),
+  status: z.enum(STATUSES, `must be one of ${STATUSES.join(", ")}`).optional(),
+  before: instant.optional().meta({ description: "Created before this." }),
+  after: instant.optional().meta({ description: "Created after this." }),
+  limit: pageSize(50),
+  cursor: z
+    .string()
+    .transform((text, context) => {
+      const cursor = decodeCursor(text);
+      if (cursor !== null) return cursor;
+      context.addIssue({
+        code: "custom",
+        message: "must be the nextCursor of an earlier answer",
+      });
+      return z.NEVER;
+    })
+    .optional(),
+});
+
+export const summaryBody = z
+  .object({
+    id: z.string(),
+    leadId: z.string().nullable(),
+    endpointId: z.string().nullable(),
+    event: z
+      .string()
+      .nullable()
+      .meta({ examples: [...EVENTS] }),
+    format: z
+      .string()
+      .nullable()
+      .meta({ examples: [...FORMATS] }),
+    webhookUrl: z.string().nullable().meta({ description: "The origin only." }),
+    status: z.string().meta({ examples: [...STATUSES] }),
+    attempt: z.int(),
+    maxAttempts: z.int(),
+    responseStatus: z.int().nullable(),
+    lastError: z.string().nullable(),
+    sentAt: z.string().nullable(),
+    nextRetryAt: z.string().nullable(),
+    createdAt: z.string(),
+    updatedAt: z.string(),
+  })
+  .meta({ id: "Delivery" });
+
+const detailBody = summaryBody
+  .extend({
+    responseBody: z.string().nullable(),
+    payload: z.unknown(),
+    attempts: z.array(
+      z.object({
+        attemptNumber: z.int(),
+        attemptedAt: z.string(),
+        durationMs: z.int().nullable(),
+        responseStatus: z.int().nullable(),
+        responseBody: z.string().nullable(),
+        responseHeaders: z.unknown(),
+        error: z.string().nullable(),
+        errorType: z.string().nullable(),
+        willRetry: z.boolean(),
+        retryAt: z.string().nullable(),
+      }),
+    ),
+  })
+  .meta({ id: "DeliveryDetail" });
+
+const counts = <Name extends string>(names: readonly Name[]) =>
+  z.record(z.enum(names), z.int());
+
+const statsBody = z.object({
+  status: z.literal("success"),
+  queue: counts(["waiting", "inFlight", "retries", "dead", "unrecorded"]),
+  outcomes: counts(STATUSES),
+  last24Hours: counts(STATUSES),
+});
+
+export function addInspectRoutes(
+  server: ApiServer,
+  { reads, queue }: InspectRoutes,
+): void {
+  server.get(
+    "/",
+    {
+      schema: {
+        summary: "List deliveries, newest first",
+        querystring: listQuery,
+        response: {
+          200: z.object({
+            status: z.literal("success"),
+            deliveries: z.array(summaryBody),
+            total: z
+              .int()
+              .meta({
+                description:
+                  "All deliveries of the filter, not only this page's.",
+              }),
+            nextCursor: z.string().nullable(),
+          }),
+          "4xx": errorBody,
+          503: errorBody,
+        },
+      },
+    },
+    async (request, reply) => {
+      const { limit, cursor, ...filter } = request.query;
+      const { rows, total } = await reads.list(
+        filter,
+        limit + 1,
+        cursor ?? null,
+      );
+      const page = rows.slice(0, limit);
+      const last = rows.length > limit ? page.at(-1) : undefined;
+      return reply.send({
+        status: "success",
+        deliveries: page.map(deliverySummary),
+        total,
+        nextCursor:
+          last === undefined
+            ? null
+            : encodeCursor({ createdAt: last.created_at, id: last.id }),
+      });
+    },
+  );
+
+  server.get(
+    "/stats",
+    {
+      schema: {
+        summary: "Count what is queued and how deliveries ended",
+        response: { 200: statsBody, 503: errorBody },
+      },
+    },
+    async (_request, reply) => {
+      const [waiting, rows] = await Promise.all([
+        queue.counts(),
+        reads.stats(),
+      ]);
+      const outcomes = Object.fromEntries(
+        STATUSES.map((status) => [status, 0]),
+      );
+      const last24Hours = { ...outcomes };
+      for (const row of rows) {
+        outcomes[row.status] = row.total;
+        last24Hours[row.status] = row.last_24_hours;
+      }
+      return reply.send({
+        status: "success",
+        queue: waiting,
+        outcomes,
+        last24Hours,
+      });
+    },
+  );
+
+  server.get(
+    "/:id",
+    {
+      schema: {
+        summary: "Show a delivery with its attempts",
+        params: z.object({ id: z.string() }),
+        response: {
+          200: z.object({ status: z.literal("success"), delivery: detailBody }),
+          404: errorBody,
+          503: errorBody,
+        },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const row = isUuid(id) ? await reads.find(id) : null;
+      if (row === null)
+        return sendRefusal(
+          reply,
+          refuse(404, "id", "is not a known delivery").refusal,
+        );
+      return reply.send({ status: "success", delivery: deliveryDetail(row) });
+    },
+  );
+}

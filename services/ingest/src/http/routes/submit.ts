@@ -1,0 +1,171 @@
+import { hasCode } from "@pipeline/shared/errors";
+import { z } from "zod";
+import {
+  deliveryRequest,
+  idempotencyKey,
+} from "../../core/delivery-request.ts";
+import {
+  type Outcome,
+  refuse,
+  type Refusal,
+  UNAVAILABLE,
+} from "../../core/refusal.ts";
+import type { Accepted, Intake } from "../../intake.ts";
+import {
+  errorBody,
+  InvalidRequest,
+  sendRefusal,
+  toErrorBody,
+  toIssues,
+} from "../errors.ts";
+import type { ApiServer } from "../server.ts";
+
+/** Room for a thousand ordinary leads; larger payloads need smaller batches. */
+const BATCH_BYTES = 16 * 1024 * 1024;
+const BATCH_ITEMS = 1000;
+
+export interface SubmitRoutes {
+  intake: Intake;
+}
+
+const receiptBody = z
+  .object({
+    status: z.literal("success"),
+    delivery: z.object({
+      id: z.uuid(),
+      leadId: z.uuid().nullable(),
+      webhookUrl: z
+        .string()
+        .nullable()
+        .meta({ description: "The origin only." }),
+      status: z.string(),
+      attempt: z.int(),
+    }),
+  })
+  .meta({ id: "Receipt" });
+
+type ReceiptBody = z.output<typeof receiptBody>;
+
+const batchRequest = z.object({
+  deliveries: z
+    .array(
+      z.unknown().meta({ $ref: "#/components/schemas/DeliveryRequestInput" }),
+    )
+    .min(1, "must hold at least 1 delivery")
+    .max(BATCH_ITEMS, `must hold at most ${BATCH_ITEMS} deliveries`),
+});
+const batchReceipt = z.object({
+  status: z.literal("success"),
+  deliveries: z
+    .array(z.union([receiptBody, errorBody]))
+    .meta({ description: "In the request's order." }),
+});
+
+const submitHeaders = z.object({
+  "idempotency-key": idempotencyKey.optional(),
+});
+
+function toReceiptBody({ receipt }: Accepted): ReceiptBody {
+  return { status: "success", delivery: receipt };
+}
+
+export function addSubmitRoutes(
+  server: ApiServer,
+  { intake }: SubmitRoutes,
+): void {
+  /** A fault is a refusal here, so that in a batch it concerns one item and not those already stored. */
+  async function accept(
+    request: z.output<typeof deliveryRequest>,
+  ): Promise<Outcome<Accepted>> {
+    try {
+      return await intake.accept(request);
+    } catch (error) {
+      if (!hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
+      return { ok: false, refusal: UNAVAILABLE };
+    }
+  }
+
+  server.post(
+    "/",
+    {
+      schema: {
+        summary: "Send a webhook",
+        headers: submitHeaders,
+        body: deliveryRequest,
+        response: {
+          202: receiptBody,
+          200: receiptBody,
+          "4xx": errorBody,
+          503: errorBody,
+        },
+      },
+    },
+    async (request, reply) => {
+      const header = request.headers["idempotency-key"];
+      const key = request.body.idempotencyKey ?? header;
+      if (header !== undefined && key !== header) {
+        return sendRefusal(
+          reply,
+          refuse(
+            422,
+            "idempotencyKey",
+            "differs from the header Idempotency-Key",
+          ).refusal,
+        );
+      }
+      const outcome = await accept(
+        key === undefined
+          ? request.body
+          : { ...request.body, idempotencyKey: key },
+      );
+      if (!outcome.ok) return sendRefusal(reply, outcome.refusal);
+      return reply
+        .code(outcome.value.isNew ? 202 : 200)
+        .send(toReceiptBody(outcome.value));
+    },
+  );
+
+  async function acceptItem(item: unknown): Promise<Outcome<Accepted>> {
+    const parsed = deliveryRequest.safeParse(item);
+    if (parsed.success) return accept(parsed.data);
+    const { message, issues } = new InvalidRequest(toIssues(parsed.error));
+    return { ok: false, refusal: { status: 422, error: message, issues } };
+  }
+
+  server.post(
+    "/batch",
+    {
+      bodyLimit: BATCH_BYTES,
+      schema: {
+        summary: "Send up to 1000 webhooks",
+        description: `One bad item harms no other. The body may be ${BATCH_BYTES / 1024 / 1024} MiB, each payload 256 KiB.`,
+        body: batchRequest,
+        response: { 202: batchReceipt, "4xx": errorBody, 503: errorBody },
+      },
+    },
+    async (request, reply) => {
+      const outcomes = await Promise.all(
+        request.body.deliveries.map(acceptItem),
+      );
+      const unavailable = commonFault(outcomes);
+      if (unavailable !== null) return sendRefusal(reply, unavailable);
+      const deliveries = outcomes.map((outcome) =>
+        outcome.ok
+          ? toReceiptBody(outcome.value)
+          : toErrorBody(outcome.refusal.error, outcome.refusal.issues),
+      );
+      return reply.code(202).send({ status: "success", deliveries });
+    },
+  );
+}
+
+/** The 503 that every item got: then the batch as a whole may be sent again. */
+function commonFault(outcomes: Outcome<Accepted>[]): Refusal | null {
+  const [first] = outcomes;
+  if (first === undefined || first.ok) return null;
+  return outcomes.every(
+    (outcome) => !outcome.ok && outcome.refusal.status === 503,
+  )
+    ? first.refusal
+    : null;
+}

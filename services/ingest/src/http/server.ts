@@ -1,0 +1,134 @@
+import swagger from "@fastify/swagger";
+import swaggerUi from "@fastify/swagger-ui";
+import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
+import type { Logger } from "@pipeline/shared/logger";
+import { addOpsRoutes, type OpsOptions } from "@pipeline/shared/ops-server";
+import Fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyTypeProvider,
+} from "fastify";
+import {
+  jsonSchemaTransform,
+  jsonSchemaTransformObject,
+} from "fastify-type-provider-zod";
+import type { z } from "zod";
+import type { Warn } from "../throttled-warning.ts";
+import { requireApiKey } from "./authorization.ts";
+import {
+  addErrorHandling,
+  InvalidRequest,
+  toErrorBody,
+  toIssues,
+} from "./errors.ts";
+import type { Metrics } from "./metrics.ts";
+import {
+  addDeadLetterRoutes,
+  type DeadLetterRoutes,
+} from "./routes/dead-letters.ts";
+import { addInspectRoutes, type InspectRoutes } from "./routes/inspect.ts";
+import { addManageRoutes, type ManageRoutes } from "./routes/manage.ts";
+import { addSubmitRoutes, type SubmitRoutes } from "./routes/submit.ts";
+
+export interface ServerOptions {
+  apiKeys: readonly string[];
+  metrics: Metrics;
+  ops: Omit<OpsOptions, "registry">;
+  routes: SubmitRoutes & InspectRoutes & ManageRoutes & DeadLetterRoutes;
+  logger: Logger;
+  warn: Warn;
+}
+
+/** Requests have the types of their routes' zod schemas. */
+interface ZodTypes extends FastifyTypeProvider {
+  validator: this["schema"] extends z.ZodType
+    ? z.output<this["schema"]>
+    : unknown;
+}
+
+/** A server that validates with the zod schemas of its routes. */
+export type ApiServer = ReturnType<typeof withSchemas>;
+
+function withSchemas(server: FastifyInstance) {
+  server.setValidatorCompiler<z.ZodType>(({ schema }) => (data: unknown) => {
+    const parsed = schema.safeParse(data);
+    return parsed.success
+      ? { value: parsed.data }
+      : { error: new InvalidRequest(toIssues(parsed.error)) };
+  });
+  // The response schemas are the document's; checking our own answers against them costs more than making the answers.
+  server.setSerializerCompiler(() => (data: unknown) => JSON.stringify(data));
+  return server.withTypeProvider<ZodTypes>();
+}
+
+/** JSON only. A body may be absent, as it is with retry and cancel, whatever content type a client names. */
+function readJson(server: FastifyInstance): void {
+  // Payloads are passed on as they are, so a key named __proto__ is data like any other.
+  const parse = server.getDefaultJsonParser("ignore", "ignore");
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser<string>(
+    "application/json",
+    { parseAs: "string" },
+    (request, body, done) =>
+      body === "" ? done(null, undefined) : parse(request, body, done),
+  );
+}
+
+async function addDocument(server: FastifyInstance): Promise<void> {
+  await server.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: {
+        title: "Webhook delivery",
+        version: "1.0.0",
+        description:
+          "Delivers leads as signed webhooks, at least once. Every answer that is no success is an `Error`.",
+      },
+      components: {
+        securitySchemes: { apiKey: { type: "http", scheme: "bearer" } },
+      },
+      security: [{ apiKey: [] }],
+    },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  });
+  await server.register(swaggerUi, { routePrefix: "/docs" });
+  server.get("/openapi.json", { schema: { hide: true } }, () =>
+    server.swagger(),
+  );
+}
+
+export async function createServer(
+  options: ServerOptions,
+): Promise<FastifyInstance> {
+  const { apiKeys, metrics, ops, routes, logger, warn } = options;
+  const server = Fastify({
+    logger: false,
+    bodyLimit: MAX_PAYLOAD_BYTES,
+    requestTimeout: 30_000,
+    // While draining, requests that are on their way on open connections are still answered.
+    return503OnClosing: false,
+    frameworkErrors: (error, _request, reply) => {
+      void (reply as FastifyReply)
+        .code(error.statusCode ?? 400)
+        .send(toErrorBody("The URL is not valid"));
+    },
+  });
+  const typed = withSchemas(server);
+  readJson(server);
+  addErrorHandling(server, logger, warn);
+  await addDocument(server);
+  addOpsRoutes(server, { ...ops, registry: metrics.registry });
+  await typed.register(
+    async (api) => {
+      requireApiKey(api, apiKeys);
+      metrics.observe(api);
+      addSubmitRoutes(api, routes);
+      addInspectRoutes(api, routes);
+      addManageRoutes(api, routes);
+      addDeadLetterRoutes(api, routes);
+    },
+    { prefix: "/api/webhook-delivery" },
+  );
+  return server;
+}

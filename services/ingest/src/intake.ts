@@ -1,0 +1,215 @@
+// Takes deliveries in: requests that arrive together share one look at the queue, one row-writing call and one enqueue.
+// The order is what makes a 202 true: room, row, enqueue, answer. From the row on nothing can be lost, because the
+// retry-scheduler enqueues rows that Redis does not know.
+import { randomUUID } from "node:crypto";
+import { type Batcher, createBatcher } from "@pipeline/shared/batcher";
+import { errorMessage, hasCode } from "@pipeline/shared/errors";
+import { isolateRefused } from "@pipeline/shared/isolate";
+import type { Logger } from "@pipeline/shared/logger";
+import type { Sealer } from "@pipeline/shared/seal";
+import type { CreatedRow, DeliveryWrites } from "./adapters/delivery-rows.ts";
+import type { Lookups } from "./adapters/lookups.ts";
+import type { Queue } from "./adapters/queue.ts";
+import type { DeliveryRequest } from "./core/delivery-request.ts";
+import { type Receipt, receipt } from "./core/delivery-view.ts";
+import { planDelivery, type PlannedDelivery } from "./core/plan-delivery.ts";
+import {
+  type Outcome,
+  QUEUE_FULL,
+  refuse,
+  UNAVAILABLE,
+} from "./core/refusal.ts";
+import type { Warn } from "./throttled-warning.ts";
+
+const FLUSH_ITEMS = 200;
+const FLUSH_DELAY_MS = 2;
+const FLUSHES_AT_ONCE = 4;
+/** Beyond this one call would keep the database busy for longer than a request may wait. */
+const MAX_CALL_BYTES = 2 * 1024 * 1024;
+
+export interface Accepted {
+  receipt: Receipt;
+  /** False: the first delivery of this idempotency key is shown again. */
+  isNew: boolean;
+}
+
+export interface IntakeOptions {
+  lookups: Lookups;
+  writes: DeliveryWrites;
+  queue: Queue;
+  sealer: Sealer;
+  maxAttempts: number;
+  onEnqueued: (format: string, count: number) => void;
+  logger: Logger;
+  warn: Warn;
+}
+
+export interface Intake {
+  /** Throws DATABASE_UNAVAILABLE when the lead or the endpoint cannot be looked up. */
+  accept: (request: DeliveryRequest) => Promise<Outcome<Accepted>>;
+  drain: () => Promise<void>;
+}
+
+/** Runs of neighbours whose payloads fit in one call together. */
+function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
+  const groups: PlannedDelivery[][] = [];
+  let bytes = Infinity;
+  for (const plan of planned) {
+    bytes += plan.delivery.payload.length;
+    if (bytes > MAX_CALL_BYTES) {
+      groups.push([]);
+      bytes = plan.delivery.payload.length;
+    }
+    groups.at(-1)!.push(plan);
+  }
+  return groups;
+}
+
+function accepted(row: CreatedRow | null): Outcome<Accepted> {
+  if (row === null) return { ok: false, refusal: UNAVAILABLE };
+  if (row.outcome === "conflict") {
+    return refuse(
+      409,
+      "idempotencyKey",
+      "was used before, with another request",
+    );
+  }
+  return {
+    ok: true,
+    value: { receipt: receipt(row), isNew: row.outcome === "created" },
+  };
+}
+
+export function createIntake(options: IntakeOptions): Intake {
+  const { lookups, writes, queue, sealer, maxAttempts, logger, warn } = options;
+
+  /** Null per delivery when the database is away: a value, so that what a call before this one stored is not forgotten. */
+  async function create(
+    planned: PlannedDelivery[],
+  ): Promise<(CreatedRow | null)[]> {
+    try {
+      return await writes.create(planned);
+    } catch (error) {
+      if (!hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
+      warn("deliveries.not_stored", {
+        error: error.message,
+        count: planned.length,
+      });
+      return planned.map(() => null);
+    }
+  }
+
+  function refusedByDatabase(
+    plan: PlannedDelivery,
+    error: unknown,
+  ): Outcome<Accepted> {
+    const message = errorMessage(error);
+    logger.warn(
+      { deliveryId: plan.delivery.id, error: message },
+      "delivery.refused",
+    );
+    return message.includes("23503")
+      ? refuse(404, "leadId", "is not a known lead")
+      : refuse(422, "", "The database refused this delivery");
+  }
+
+  async function store(
+    planned: PlannedDelivery[],
+  ): Promise<Outcome<Accepted>[]> {
+    const startedAt = performance.now();
+    const results = await isolateRefused(planned, create);
+    const isCreated = results.map(
+      (entry) => "result" in entry && entry.result?.outcome === "created",
+    );
+    const created = planned.filter((_plan, index) => isCreated[index]);
+    if (created.length > 0) {
+      const rowsMs = performance.now() - startedAt;
+      const enqueued = await queue.enqueue(
+        created.map(({ delivery }) => delivery),
+      );
+      report(created, enqueued, rowsMs, performance.now() - startedAt);
+    }
+    return results.map((entry) =>
+      "result" in entry
+        ? accepted(entry.result)
+        : refusedByDatabase(entry.item, entry.refused),
+    );
+  }
+
+  function report(
+    created: PlannedDelivery[],
+    enqueued: number,
+    rowsMs: number,
+    durationMs: number,
+  ): void {
+    const formats = new Map<string, number>();
+    for (const { delivery } of created) {
+      const format = delivery.format ?? "raw";
+      formats.set(format, (formats.get(format) ?? 0) + 1);
+    }
+    for (const [format, count] of formats) options.onEnqueued(format, count);
+    const facts = {
+      count: created.length,
+      enqueued,
+      rowsMs: Math.round(rowsMs),
+      durationMs: Math.round(durationMs),
+    };
+    logger.info(facts, "deliveries.enqueued");
+    if (!logger.isLevelEnabled("debug")) return;
+    for (const { delivery } of created) {
+      const { id: deliveryId, leadId, endpointId, event, format } = delivery;
+      logger.debug(
+        { deliveryId, leadId, endpointId, event, format },
+        "delivery.enqueued",
+      );
+    }
+  }
+
+  async function flush(
+    planned: PlannedDelivery[],
+  ): Promise<Outcome<Accepted>[]> {
+    const admitted = await queue.admit(planned.length);
+    try {
+      const outcomes: Outcome<Accepted>[] = [];
+      for (const group of splitBySize(planned.slice(0, admitted)))
+        outcomes.push(...(await store(group)));
+      while (outcomes.length < planned.length)
+        outcomes.push({ ok: false, refusal: QUEUE_FULL });
+      return outcomes;
+    } finally {
+      queue.release(admitted);
+    }
+  }
+
+  const batcher: Batcher<PlannedDelivery, Outcome<Accepted>> = createBatcher({
+    maxItems: FLUSH_ITEMS,
+    delayMs: FLUSH_DELAY_MS,
+    maxConcurrent: FLUSHES_AT_ONCE,
+    run: flush,
+  });
+
+  return {
+    accept: async (request) => {
+      const { leadId, endpointId } = request;
+      const [lead, endpoint] =
+        leadId === undefined && endpointId === undefined
+          ? [null, null]
+          : await Promise.all([
+              leadId === undefined ? null : lookups.lead(leadId),
+              endpointId === undefined ? null : lookups.endpoint(endpointId),
+            ]);
+      const now = new Date().toISOString();
+      const plan = planDelivery({
+        request,
+        lead,
+        endpoint,
+        id: randomUUID(),
+        now,
+        maxAttempts,
+        seal: sealer.seal,
+      });
+      return plan.ok ? batcher.add(plan.value) : plan;
+    },
+    drain: batcher.drain,
+  };
+}

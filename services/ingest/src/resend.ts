@@ -1,0 +1,112 @@
+// Sending again, by hand: a delivery (retry) or a dead letter (replay). Redis is asked first, since a row that was restarted
+// while its delivery is still in the queue would promise an attempt that is not the next one.
+import type { DeliveryWrites, RestartedRow } from "./adapters/delivery-rows.ts";
+import type { Queue } from "./adapters/queue.ts";
+import {
+  type DeadLetter,
+  deadLetterId,
+  parseDeadLetter,
+} from "./core/dead-letter.ts";
+import { type Outcome, refuse, type Refusal } from "./core/refusal.ts";
+import { type Delivery, deliveryFromRow } from "@pipeline/shared/entries";
+
+export interface ResendOptions {
+  writes: DeliveryWrites;
+  queue: Queue;
+  streamKey: string;
+  maxAttempts: number;
+}
+
+export interface Replayed {
+  deliveryId: string;
+  attempt: number;
+}
+
+const UNRECORDED: Refusal = {
+  status: 503,
+  error:
+    "The outcome of the last attempt is on its way to the database; try again",
+  issues: [],
+  retryAfterSeconds: 1,
+};
+
+function held(kind: "queued" | "unrecorded" | "gone"): {
+  ok: false;
+  refusal: Refusal;
+} {
+  switch (kind) {
+    case "queued":
+      return refuse(
+        409,
+        "",
+        "The delivery is in the queue already, or an attempt is running",
+      );
+    case "unrecorded":
+      return { ok: false, refusal: UNRECORDED };
+    case "gone":
+      return refuse(409, "", "The dead letter has been replayed meanwhile");
+  }
+}
+
+export function createResend({
+  writes,
+  queue,
+  streamKey,
+  maxAttempts,
+}: ResendOptions) {
+  async function whyHeld(
+    id: string,
+  ): Promise<{ ok: false; refusal: Refusal } | null> {
+    const home = await queue.home(id);
+    return home === "queued" || home === "unrecorded" ? held(home) : null;
+  }
+
+  /** What a dead letter says, with the attempt number and the schedule of the restarted row, if there is one. */
+  function continued(delivery: Delivery, row: RestartedRow | null): Delivery {
+    if (row === null) return { ...delivery, isPersisted: false };
+    const { attempt, maxAttempts, scheduleStart } = deliveryFromRow(row);
+    return {
+      ...delivery,
+      attempt,
+      maxAttempts,
+      scheduleStart,
+      isPersisted: true,
+    };
+  }
+
+  return {
+    retry: async (id: string): Promise<Outcome<RestartedRow>> => {
+      const reason = await whyHeld(id);
+      if (reason !== null) return reason;
+      const row = await writes.restart(id, maxAttempts);
+      if (row === null) return refuse(404, "id", "is not a known delivery");
+      const result = await queue.requeue(deliveryFromRow(row), null);
+      return result.kind === "requeued"
+        ? { ok: true, value: row }
+        : held(result.kind);
+    },
+
+    replay: async (letter: DeadLetter): Promise<Outcome<Replayed>> => {
+      const parsed = parseDeadLetter(streamKey, letter);
+      if (!parsed.ok) {
+        const error = `The dead letter cannot be sent: ${parsed.issues.map(({ path, message }) => `${path} ${message}`).join("; ")}`;
+        return {
+          ok: false,
+          refusal: { status: 422, error, issues: parsed.issues },
+        };
+      }
+      const id = deadLetterId(streamKey, letter);
+      const reason = await whyHeld(id);
+      if (reason !== null) return reason;
+      const delivery = continued(
+        parsed.delivery,
+        await writes.restart(id, maxAttempts),
+      );
+      const result = await queue.requeue(delivery, letter.entryId);
+      if (result.kind !== "requeued") return held(result.kind);
+      return { ok: true, value: { deliveryId: id, attempt: delivery.attempt } };
+    },
+  };
+}
+
+export type Resend = ReturnType<typeof createResend>;
