@@ -37,10 +37,11 @@ export function differences(result: DemoResult, timing: Timing): string[] {
   const { expected } = demoCase;
   const found: string[] = [];
   const compare = (what: string, should: unknown, is: unknown) => {
-    if (String(should) !== String(is))
-      found.push(
-        `${what}: ${String(is) || "none"} instead of ${String(should) || "none"}`,
-      );
+    const [expectedText, text] = [should, is].map(
+      (value) => String(value ?? "") || "none",
+    );
+    if (text !== expectedText)
+      found.push(`${what}: ${text} instead of ${expectedText}`);
   };
 
   if (recorded === undefined) return ["no row in webhook_deliveries"];

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { promisify } from "node:util";
 import type { Client } from "pg";
 import { demoCases, type DemoCase } from "./demo-cases.ts";
+import { say } from "./demo-watch.ts";
 import type { ReceivedRequest, Receiver } from "./receiver.ts";
 import { redisCommand } from "./redis-command.ts";
 
@@ -30,9 +31,8 @@ export async function sendAll(context: {
   /** By the secret they know. */
   receivers: Map<string | undefined, Receiver>;
   ingestUrl: string;
-  say: (symbol: string, text: string) => void;
 }): Promise<Sent[]> {
-  const { database, say } = context;
+  const { database } = context;
   const campaignId = await insertCampaign(database);
   say("·", "a client and its campaign are in the database\n");
   const sent: Sent[] = [];

@@ -11,18 +11,15 @@ import {
 } from "./demo-report.ts";
 import { requestsOf, sendAll, type Sent } from "./demo-send.ts";
 import { dataRoot } from "./paths.ts";
-import {
-  startReceiver,
-  type ReceivedRequest,
-  type Receiver,
-} from "./receiver.ts";
+import { say, watchAttempts } from "./demo-watch.ts";
+import { startReceiver, type Receiver } from "./receiver.ts";
 import { isRedisInstalled } from "./redis-server.ts";
 import { redisCommand } from "./redis-command.ts";
 import {
   serviceEnvironment,
   startService,
   waitForHttp,
-  type Service,
+  type ServiceName,
 } from "./services.ts";
 import { startStack, type Stack } from "./stack.ts";
 
@@ -35,14 +32,8 @@ const timing: Timing = {
   attemptTimeoutMs: 1_500,
 };
 const logFolder = `${dataRoot}/demo`;
-const startedAt = Date.now();
 const cleanUp: (() => Promise<unknown>)[] = [];
 let isStopping = false;
-
-function say(symbol: string, text: string): void {
-  const seconds = ((Date.now() - startedAt) / 1000).toFixed(1).padStart(6);
-  console.log(`${styleText("dim", `${seconds} s`)}  ${symbol} ${text}`);
-}
 
 async function stopAll(): Promise<void> {
   isStopping = true;
@@ -95,19 +86,19 @@ async function demo(): Promise<boolean> {
   cleanUp.push(() => database.end());
 
   const receivers = await startReceivers();
-  const ingestUrl = await startServices(stack);
+  const watch = watchAttempts();
+  const ingestUrl = await startServices(stack, watch.onLine);
   const sent = await sendAll({
     redisUrl: stack.redisUrl,
     database,
     receivers,
     ingestUrl,
-    say,
   });
+  watch.show(sent);
   await settle(database, sent);
 
-  const results = await Promise.all(
-    sent.map((item) => collect(database, item)),
-  );
+  const results: DemoResult[] = [];
+  for (const item of sent) results.push(await collect(database, item));
   const agrees = printReport(results, timing);
   const queue = await describeQueue(stack);
   console.log(`\nRedis in the end: ${queue.text}`);
@@ -131,10 +122,9 @@ async function startReceivers(): Promise<Map<string | undefined, Receiver>> {
     receiverSecrets.standard,
     undefined,
   ]) {
-    const receiver = await startReceiver({
-      ...(secret === undefined ? {} : { secret }),
-      onRequest: showRequest,
-    });
+    const receiver = await startReceiver(
+      secret === undefined ? {} : { secret },
+    );
     cleanUp.push(() => receiver.close());
     receivers.set(secret, receiver);
   }
@@ -145,66 +135,38 @@ async function startReceivers(): Promise<Map<string | undefined, Receiver>> {
   return receivers;
 }
 
-const attemptsSeen = new Map<string, number>();
-
-function showRequest(request: ReceivedRequest): void {
-  const attempt = (attemptsSeen.get(request.webhookId) ?? 0) + 1;
-  attemptsSeen.set(request.webhookId, attempt);
-  const url = new URL(request.path, "http://receiver");
-  const title = demoCases[Number(url.searchParams.get("case"))]?.title ?? "?";
-  const isSuccess =
-    request.statusSent >= 200 &&
-    request.statusSent < 300 &&
-    url.pathname !== "/drip";
-  const answer =
-    url.pathname === "/drip"
-      ? "200, then a byte a second"
-      : String(request.statusSent);
-  say(
-    styleText(isSuccess ? "green" : "yellow", isSuccess ? "✔" : "✗"),
-    `${title.padEnd(24)} attempt ${attempt} at ${url.pathname}: ${answer}, signature ${request.signature}`,
-  );
-}
-
-async function startServices(stack: Stack): Promise<string> {
-  const base = await serviceEnvironment(stack, {
+async function startServices(
+  stack: Stack,
+  onLine: (line: string) => void,
+): Promise<string> {
+  const settings = {
     RETRY_DELAYS_SECONDS: timing.delaysSeconds.join(","),
     ATTEMPT_TIMEOUT_MS: String(timing.attemptTimeoutMs),
-  });
-  const services: Service[] = [];
-  const ready: Promise<void>[] = [];
-  for (const name of ["ingest", "dispatcher", "retry-scheduler"] as const) {
-    const own = await serviceEnvironment(stack);
-    const env = {
-      ...base,
-      PORT: own["PORT"] ?? "",
-      METRICS_PORT: own["METRICS_PORT"] ?? "",
-    };
-    if (name === "ingest") base["PORT"] = env.PORT;
+  };
+  const start = async (name: ServiceName) => {
+    const env = await serviceEnvironment(stack, settings);
     const service = startService(name, env, {
       logFile: `${logFolder}/${name}.log`,
+      onLine,
     });
-    services.push(service);
-    void service.exited.then((code) => {
-      if (!isStopping)
-        say(
-          styleText("red", "✗"),
-          `${name} ended with code ${code}: ${service.lines.slice(-3).join("\n")}`,
-        );
-      return undefined;
+    cleanUp.push(() => service.stop());
+    const url = `http://127.0.0.1:${name === "ingest" ? env["PORT"] : env["METRICS_PORT"]}`;
+    const died = service.exited.then((code) => {
+      const lastLines = service.lines.slice(-3).join("\n");
+      throw new Error(`${name} ended with code ${code}:\n${lastLines}`);
     });
-    const port = name === "ingest" ? env.PORT : env.METRICS_PORT;
-    ready.push(waitForHttp(`http://127.0.0.1:${port}/readyz`, 30_000));
-  }
-  cleanUp.push(() => Promise.all(services.map((service) => service.stop())));
-  await Promise.all(ready);
-  say(
-    "·",
-    services
-      .map((service) => `${service.name} (pid ${service.pid})`)
-      .join(", "),
-  );
-  return `http://127.0.0.1:${base["PORT"]}`;
+    await Promise.race([waitForHttp(`${url}/readyz`, 30_000), died]);
+    // From here on the report shows what a service that dies leaves undone.
+    died.catch((error: Error) => isStopping || say("✗", error.message));
+    say("·", `${name} (pid ${service.pid}) is ready`);
+    return url;
+  };
+  const [ingestUrl] = await Promise.all([
+    start("ingest"),
+    start("dispatcher"),
+    start("retry-scheduler"),
+  ]);
+  return ingestUrl;
 }
 
 /** Waits until every delivery is as far as it should get, or long enough that it never will. */

@@ -148,7 +148,7 @@ function prettyPrinter(): (name: string, line: string) => void {
     [
       "--colorize",
       "--ignore",
-      "pid,hostname,name",
+      "service",
       "--translateTime",
       "SYS:HH:MM:ss.l",
       "--singleLine",
@@ -159,12 +159,7 @@ function prettyPrinter(): (name: string, line: string) => void {
   );
   cleanUp.unshift(async () => pretty.stdin.end());
   return (name, line) => {
-    if (line.startsWith("{")) {
-      const withService = line.replace(
-        /^\{/,
-        `{"service":${JSON.stringify(name)},`,
-      );
-      pretty.stdin.write(`${withService}\n`);
-    } else console.log(`[${name}] ${line}`);
+    if (line.startsWith("{")) pretty.stdin.write(`${line}\n`);
+    else console.log(`[${name}] ${line}`);
   };
 }
