@@ -31,12 +31,14 @@ export interface Timing {
 // What lies between due and sent: 250 ms of the scheduler, and a busy machine.
 const punctualityMs = 2_000;
 
+type Comparable = string | number | number[] | null | undefined;
+
 /** Every way in which the result is not what was expected; empty when it is. */
 export function differences(result: DemoResult, timing: Timing): string[] {
   const { demoCase, recorded, received, email } = result;
   const { expected } = demoCase;
   const found: string[] = [];
-  const compare = (what: string, should: unknown, is: unknown) => {
+  const compare = (what: string, should: Comparable, is: Comparable) => {
     const [expectedText, text] = [should, is].map(
       (value) => String(value ?? "") || "none",
     );
