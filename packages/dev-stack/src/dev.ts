@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { createServer } from "node:net";
 import { mkdir } from "node:fs/promises";
 import { dataRoot, repositoryRoot } from "./paths.ts";
@@ -146,7 +147,6 @@ function prettyPrinter(): (name: string, line: string) => void {
   const pretty = spawn(
     `${repositoryRoot}node_modules/.bin/pino-pretty`,
     [
-      "--colorize",
       "--ignore",
       "service",
       "--translateTime",
@@ -157,7 +157,11 @@ function prettyPrinter(): (name: string, line: string) => void {
     ],
     { stdio: ["pipe", "inherit", "inherit"], detached: true },
   );
-  cleanUp.unshift(async () => pretty.stdin.end());
+  // Last of all: the services' last lines go through it.
+  cleanUp.unshift(async () => {
+    pretty.stdin.end();
+    await once(pretty, "exit");
+  });
   return (name, line) => {
     if (line.startsWith("{")) pretty.stdin.write(`${line}\n`);
     else console.log(`[${name}] ${line}`);
