@@ -16,6 +16,7 @@ export async function spawnGateway(options: {
     logFile: options.logFile,
     env: {
       ...process.env,
+      HOST: "127.0.0.1",
       PORT: String(options.port),
       POSTGREST_URL: options.postgrestUrl,
     },
