@@ -7,7 +7,12 @@ import { redisServer } from "@pipeline/dev-stack/redis-server";
 
 export interface TestRedis {
   url: string;
+  port: number;
+  /** Ends it for good. */
   stop: () => Promise<void>;
+  /** Takes it away, as an outage does; what it held is lost. */
+  interrupt: () => Promise<void>;
+  resume: () => Promise<void>;
 }
 
 /** `settings` as on the command line, e.g. `["--maxmemory", "10mb"]`. Nothing is written to disk. */
@@ -24,6 +29,9 @@ export async function startTestRedis(
   await server.start();
   return {
     url: `redis://127.0.0.1:${port}`,
+    port,
+    interrupt: () => server.stop("SIGKILL"),
+    resume: () => server.start(),
     stop: async () => {
       await server.stop();
       await rm(folder, { recursive: true, force: true, maxRetries: 3 });

@@ -28,15 +28,13 @@ interface Consumer {
   idle: number;
 }
 
-/** A reply of XINFO: an array of flat field lists. */
+/** A reply of XINFO: one flat list of names and values per consumer. */
 function toConsumers(reply: unknown): Consumer[] {
   return (reply as (string | number)[][]).map((flat) => {
-    const field = (name: string) => flat[flat.indexOf(name) + 1];
-    return {
-      name: String(field("name")),
-      pending: Number(field("pending")),
-      idle: Number(field("idle")),
-    };
+    const consumer: Consumer = { name: "", pending: 0, idle: 0 };
+    for (let i = 0; i + 1 < flat.length; i += 2)
+      Object.assign(consumer, { [flat[i]!]: flat[i + 1] });
+    return consumer;
   });
 }
 

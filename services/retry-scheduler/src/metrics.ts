@@ -1,21 +1,37 @@
 // Counters are this process's; gauges are the queue's and are read from Redis at scrape.
+import { setTimeout as sleep } from "node:timers/promises";
 import { Counter, Gauge, Registry } from "prom-client";
 import { DISPATCHERS_GROUP, type Keys } from "@pipeline/shared/keys";
 import { isGroupMissing, type Redis } from "@pipeline/shared/redis";
+
+const COLLECT_TIMEOUT_MS = 1000;
+
+/** NaN when there is no answer in time: a scrape must not wait for a server that is away. */
+async function within(ms: number, answer: Promise<number>): Promise<number> {
+  const controller = new AbortController();
+  const timeout = sleep(ms, Number.NaN, { signal: controller.signal });
+  try {
+    return await Promise.race([answer, timeout]);
+  } catch {
+    return Number.NaN;
+  } finally {
+    timeout.catch(() => undefined);
+    controller.abort();
+  }
+}
 
 export function createMetrics(redis: Redis, keys: Keys) {
   const registry = new Registry();
   const registers = [registry];
 
-  // Asked in one tick, the questions travel in one pipeline. A gauge that Redis cannot answer now is NaN, so that the
-  // scrape still shows the counters.
+  // Asked in one tick, the questions travel in one pipeline. When Redis is away the scrape still shows the counters.
   const gauge = (name: string, help: string, read: () => Promise<number>) =>
     new Gauge({
       name,
       help,
       registers,
       async collect() {
-        this.set(await read().catch(() => Number.NaN));
+        this.set(await within(COLLECT_TIMEOUT_MS, read()));
       },
     });
 

@@ -1,0 +1,72 @@
+import { createLogger } from "@pipeline/shared/logger";
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { createCleanUp } from "../../services/retry-scheduler/src/clean-up.ts";
+import { createQueue, type Queue } from "../support/queue.ts";
+import { startTestRedis, type TestRedis } from "../support/redis-server.ts";
+
+let server: TestRedis;
+let queue: Queue;
+beforeAll(async () => {
+  server = await startTestRedis();
+});
+afterAll(() => server.stop());
+beforeEach(async () => {
+  queue = await createQueue(server.url);
+  return queue.close;
+});
+
+test("removes consumers of processes that are gone and keeps the others", async () => {
+  const { createCleanUp } =
+    await import("../../services/retry-scheduler/src/clean-up.ts");
+  const owner = await queue.inFlight("owner");
+  await queue.redis.xgroup(
+    "CREATECONSUMER",
+    queue.keys.stream,
+    "dispatchers",
+    "idle",
+  );
+  const { redis, keys, scripts } = queue;
+  const options = {
+    redis,
+    keys,
+    scripts,
+    logger: createLogger("test", "silent"),
+    intervalMs: 1,
+    deadRetentionDays: 30,
+  };
+  const names = async () =>
+    (
+      (await redis.xinfo("CONSUMERS", keys.stream, "dispatchers")) as string[][]
+    ).map((flat) => flat[1]);
+  await createCleanUp(options).runOnce();
+  expect(await names()).toEqual(["idle", "owner"]);
+  await vi.waitFor(async () => {
+    await createCleanUp({ ...options, consumerIdleMs: 1 }).runOnce();
+    expect(await names()).toEqual(["owner"]);
+  });
+  expect(await queue.owners()).toEqual({ [owner.entryId]: "owner" });
+  await redis.del(keys.stream, keys.log);
+  expect(await createCleanUp(options).runOnce()).toBe(1);
+});
+
+test("trims dead letters that are older than they are kept, and no others", async () => {
+  const { createCleanUp } =
+    await import("../../services/retry-scheduler/src/clean-up.ts");
+  const { redis, keys, scripts } = queue;
+  const monthAgo = Date.now() - 31 * 86_400_000;
+  // Trimming is approximate: whole nodes of 100 entries go.
+  for (let n = 0; n < 150; n++)
+    await redis.xadd(keys.dead, monthAgo + n, "id", "old");
+  await redis.xadd(keys.dead, "*", "id", "new");
+  await createCleanUp({
+    redis,
+    keys,
+    scripts,
+    logger: createLogger("test", "silent"),
+    intervalMs: 1,
+    deadRetentionDays: 30,
+  }).runOnce();
+  const left = await queue.dead();
+  expect(left.length).toBeLessThanOrEqual(51);
+  expect(left.at(-1)?.fields).toEqual({ id: "new" });
+});

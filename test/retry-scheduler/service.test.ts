@@ -1,0 +1,182 @@
+import { randomUUID } from "node:crypto";
+import {
+  type Service,
+  startService,
+  waitForHttp,
+} from "@pipeline/dev-stack/services";
+import { freePort } from "@pipeline/dev-stack/ports";
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  expect,
+  inject,
+  test,
+  vi,
+} from "vitest";
+import { createQueue, fieldsOf, type Queue } from "../support/queue.ts";
+import { startTestRedis, type TestRedis } from "../support/redis-server.ts";
+
+let server: TestRedis;
+let queue: Queue;
+const services: Service[] = [];
+beforeAll(async () => {
+  server = await startTestRedis();
+});
+afterAll(() => server.stop());
+beforeEach(async () => {
+  queue = await createQueue(server.url);
+  return queue.close;
+});
+afterEach(async () => {
+  await Promise.all(services.splice(0).map((service) => service.stop()));
+});
+
+async function start(overrides: Record<string, string> = {}) {
+  const { supabaseUrl, serviceRoleKey } = inject("stack");
+  const port = await freePort();
+  const service = startService("retry-scheduler", {
+    REDIS_URL: server.url,
+    SUPABASE_URL: supabaseUrl,
+    SUPABASE_SERVICE_ROLE_KEY: serviceRoleKey,
+    WEBHOOK_ENCRYPTION_KEY: Buffer.alloc(32).toString("base64"),
+    STREAM_KEY: queue.keys.stream,
+    METRICS_PORT: String(port),
+    ...overrides,
+  });
+  services.push(service);
+  return { service, port };
+}
+
+async function startReady(overrides?: Record<string, string>) {
+  const started = await start(overrides);
+  await waitForHttp(`http://127.0.0.1:${started.port}/readyz`);
+  return started;
+}
+
+async function schedule(dueAt: number) {
+  const id = randomUUID();
+  await queue.scripts.reinject([{ id, dueAt, fields: fieldsOf(id, 2) }]);
+  return id;
+}
+
+const ownEntries = async (dueAts: Map<string, number>) =>
+  (await queue.waiting()).filter(({ fields }) => dueAts.has(fields["id"]!));
+
+test("two schedulers share the work: every retry is promoted once, never early, within 250 ms of its time", async () => {
+  await queue.redis.set(queue.keys.epoch, "known");
+  const { port } = await startReady();
+  await startReady();
+  const startsAt = Date.now() + 1000;
+  const dueAts = new Map<string, number>();
+  for (let n = 0; n < 2000; n++) {
+    const dueAt = Math.floor(startsAt + n);
+    dueAts.set(await schedule(dueAt), dueAt);
+  }
+  await vi.waitFor(
+    async () => expect(await ownEntries(dueAts)).toHaveLength(2000),
+    { timeout: 15_000, interval: 100 },
+  );
+  const entries = await ownEntries(dueAts);
+  const lateness = entries
+    .map(
+      ({ entryId, fields }) =>
+        Number.parseInt(entryId) - dueAts.get(fields["id"]!)!,
+    )
+    .sort((a, b) => a - b);
+  expect(new Set(entries.map(({ fields }) => fields["id"])).size).toBe(2000);
+  expect(lateness[0]).toBeGreaterThanOrEqual(0);
+  // p99: on a busy machine a process may not get its turn in time.
+  expect(lateness[1980]).toBeLessThanOrEqual(250);
+  const metrics = await (
+    await fetch(`http://127.0.0.1:${port}/metrics`)
+  ).text();
+  expect(metrics).toMatch(/webhook_retries_promoted_total \d+/);
+  expect(metrics).toContain("webhook_retries_scheduled 0");
+});
+
+test("a retry that is scheduled while the scheduler waits for a later one is still on time", async () => {
+  await startReady();
+  await schedule(Date.now() + 60_000);
+  const dueAt = Date.now() + 400;
+  const dueAts = new Map([[await schedule(dueAt), dueAt]]);
+  await vi.waitFor(
+    async () => expect(await ownEntries(dueAts)).toHaveLength(1),
+    { timeout: 5000, interval: 20 },
+  );
+  const [entry] = await ownEntries(dueAts);
+  expect(Number.parseInt(entry!.entryId) - dueAt).toBeLessThanOrEqual(250);
+});
+
+test("says in plain words what it does, without credentials, and ends at once with code 0", async () => {
+  const { service } = await startReady({
+    REDIS_URL: server.url.replace("redis://", "redis://default:@"),
+  });
+  const output = service.lines.join("\n");
+  expect(output).toContain(
+    "[RETRY_SCHEDULER] Retry scheduler started successfully",
+  );
+  expect(output).toContain(`[RETRY_SCHEDULER] Redis: ${server.url}`);
+  expect(output).not.toContain(inject("stack").serviceRoleKey);
+  const stoppedAt = performance.now();
+  expect(await service.stop("SIGTERM")).toBe(0);
+  expect(performance.now() - stoppedAt).toBeLessThan(3000);
+});
+
+test("names every fault of its environment and exits with 1", async () => {
+  const { service } = await start({
+    REDIS_URL: "",
+    SUPABASE_URL: "not a url",
+    METRICS_PORT: "x",
+    WEBHOOK_ENCRYPTION_KEY: "c2hvcnQ=",
+  });
+  expect(await service.exited).toBe(1);
+  const output = service.lines.join("\n");
+  expect(output).toContain("Missing required environment variables: REDIS_URL");
+  for (const name of [
+    "NEXT_PUBLIC_SUPABASE_URL",
+    "METRICS_PORT",
+    "WEBHOOK_ENCRYPTION_KEY",
+  ])
+    expect(output).toContain(name);
+  expect(output).not.toContain("c2hvcnQ=");
+});
+
+test("exits with 1 and says what to do when Redis is not there", async () => {
+  const { service } = await start({
+    REDIS_URL: `redis://user:hidden@127.0.0.1:${await freePort()}`,
+  });
+  expect(await service.exited).toBe(1);
+  const output = service.lines.join("\n");
+  expect(output).toContain("Could not connect to Redis");
+  expect(output).not.toContain("hidden");
+});
+
+test("goes on by itself after Redis was away and lost everything, and logs little meanwhile", async () => {
+  const { service, port } = await startReady();
+  const linesBefore = service.lines.length;
+  await server.interrupt();
+  await vi.waitFor(
+    async () =>
+      expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503),
+    { timeout: 10_000, interval: 200 },
+  );
+  expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);
+  expect(
+    await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
+  ).toContain("webhook_retries_promoted_total");
+  await server.resume();
+  const resumedAt = performance.now();
+  await vi.waitFor(
+    async () => expect(await queue.redis.exists(queue.keys.epoch)).toBe(1),
+    { timeout: 15_000, interval: 100 },
+  );
+  const dueAts = new Map([[await schedule(Date.now() + 100), 0]]);
+  await vi.waitFor(
+    async () => expect(await ownEntries(dueAts)).toHaveLength(1),
+    { timeout: 5000, interval: 50 },
+  );
+  expect(performance.now() - resumedAt).toBeLessThan(10_000);
+  expect(service.lines.length - linesBefore).toBeLessThan(20);
+});
