@@ -62,48 +62,34 @@ const jsonObject = z
   );
 
 const fields = z.object({
-  leadId: z
-    .string()
-    .max(200)
-    .optional()
-    .meta({
-      description:
-        "A lead in Supabase; the payload is built from it and its campaign.",
-    }),
-  payload: jsonObject
-    .optional()
-    .meta({
-      type: "object",
-      description: `Sent as given, or in the form asked for when it has a \`lead\`. At most ${MAX_PAYLOAD_BYTES} bytes.`,
-    }),
+  leadId: z.string().max(200).optional().meta({
+    description:
+      "A lead in Supabase; the payload is built from it and its campaign.",
+  }),
+  payload: jsonObject.optional().meta({
+    type: "object",
+    description: `Sent as given, or in the form asked for when it has a \`lead\`. At most ${MAX_PAYLOAD_BYTES} bytes.`,
+  }),
   test: z
-    .literal(true)
+    .literal(true, "must be true when it is given")
     .optional()
     .meta({ description: "Sends a sample lead, every key present." }),
   webhookUrl: webhookUrl.optional().meta({ format: "uri" }),
-  endpointId: z
-    .string()
-    .max(200)
-    .optional()
-    .meta({
-      description:
-        "A row of webhook_endpoints; its URL, secret, headers and format are used.",
-    }),
-  webhookSecret: webhookSecret
-    .optional()
-    .meta({
-      description:
-        "Signs the request. Standard Webhooks `whsec_` secrets are base64, any other text is used as it is.",
-    }),
+  endpointId: z.string().max(200).optional().meta({
+    description:
+      "A row of webhook_endpoints; its URL, secret, headers and format are used.",
+  }),
+  webhookSecret: webhookSecret.optional().meta({
+    description:
+      "Signs the request. Standard Webhooks `whsec_` secrets are base64, any other text is used as it is.",
+  }),
   campaignName: text(500)
     .optional()
     .meta({ description: "Replaces the campaign's name in the payload." }),
-  customFields: jsonObject
-    .optional()
-    .meta({
-      type: "object",
-      description: "Merged over the lead's own custom fields.",
-    }),
+  customFields: jsonObject.optional().meta({
+    type: "object",
+    description: "Merged over the lead's own custom fields.",
+  }),
   event: z
     .enum(EVENTS, `must be one of ${EVENTS.join(", ")}`)
     .optional()
@@ -112,12 +98,10 @@ const fields = z.object({
     .enum(FORMATS, `must be one of ${FORMATS.join(", ")}`)
     .optional()
     .meta({ description: "Default: the endpoint's, or raw." }),
-  idempotencyKey: idempotencyKey
-    .optional()
-    .meta({
-      description:
-        "Like the header Idempotency-Key: the same key and body give the first delivery again.",
-    }),
+  idempotencyKey: idempotencyKey.optional().meta({
+    description:
+      "Like the header Idempotency-Key: the same key and body give the first delivery again.",
+  }),
 });
 
 type Fields = z.output<typeof fields>;

@@ -7,14 +7,6 @@ import { type Outcome, refuse } from "./refusal.ts";
 
 export type Format = (typeof FORMATS)[number];
 
-const ENVELOPE_KEYS = new Set([
-  "event",
-  "lead",
-  "campaign",
-  "custom_fields",
-  "timestamp",
-]);
-
 export function formatPayload(
   format: Format,
   payload: JsonObject,
@@ -39,8 +31,8 @@ function withKeys(value: unknown, keys: readonly string[]): JsonObject {
 /** Make.com learns the structure from the first request, so every key is there even when it is empty. */
 function completePayload(payload: JsonObject): JsonObject {
   return {
+    event: null,
     ...payload,
-    event: payload["event"] ?? null,
     lead: withKeys(payload["lead"], LEAD_KEYS),
     campaign: withKeys(payload["campaign"], CAMPAIGN_KEYS),
     custom_fields: isObject(payload["custom_fields"])
@@ -96,12 +88,6 @@ function addFlat(add: Collect, prefix: string, object: JsonObject): void {
   }
 }
 
-function others(payload: JsonObject): JsonObject {
-  return Object.fromEntries(
-    Object.entries(payload).filter(([key]) => !ENVELOPE_KEYS.has(key)),
-  );
-}
-
 /** One flat object: the lead's keys bare, the campaign's and the custom fields prefixed; an absent value is null. */
 function zapierPayload(payload: JsonObject): JsonObject {
   const {
@@ -113,10 +99,9 @@ function zapierPayload(payload: JsonObject): JsonObject {
     ...rest
   } = completePayload(payload);
   const { values, add } = createCollector();
-  add("event", event);
-  addFlat(add, "", lead as JsonObject);
+  addFlat(add, "", { event, ...(lead as JsonObject) });
   addFlat(add, "campaign", campaign as JsonObject);
-  add("timestamp", flatValue(timestamp));
+  addFlat(add, "", { timestamp });
   addFlat(add, "custom", custom as JsonObject);
   addFlat(add, "", rest);
   return Object.fromEntries(values);
@@ -124,32 +109,39 @@ function zapierPayload(payload: JsonObject): JsonObject {
 
 /** Kit API v4, POST /v4/subscribers. Custom fields are text, and a key without a value would only be refused. */
 function convertkitPayload(payload: JsonObject): Outcome<JsonObject> {
-  const complete = completePayload(payload);
-  const lead = complete["lead"] as JsonObject;
-  const campaign = complete["campaign"] as JsonObject;
-  const email = lead["email"];
-  if (typeof email !== "string" || email.trim() === "") {
-    return refuse(422, "lead.email", "is required by the format convertkit");
-  }
-  const { values, add } = createCollector();
-  const addText: Collect = (name, value) => {
-    if (value !== null && value !== "") add(name, String(value));
-  };
   const {
-    email: _email,
+    event,
+    lead,
+    campaign,
+    custom_fields: custom,
+    timestamp: _timestamp,
+    ...rest
+  } = completePayload(payload);
+  const {
+    email,
     firstName,
     id,
     capturedAt: _capturedAt,
     ...restOfLead
-  } = lead;
-  addFlat(addText, "", restOfLead);
-  addText("lead_id", id);
-  addText("campaign", campaign["name"]);
-  addText("campaign_id", campaign["id"]);
-  addText("lead_magnet", campaign["leadMagnetName"]);
-  addText("event", complete["event"]);
-  addFlat(addText, "", complete["custom_fields"] as JsonObject);
-  addFlat(addText, "", others(complete));
+  } = lead as JsonObject;
+  if (typeof email !== "string" || email.trim() === "") {
+    return refuse(422, "lead.email", "is required by the format convertkit");
+  }
+  const { name, leadMagnetName, ...restOfCampaign } = campaign as JsonObject;
+  const { values, add } = createCollector();
+  const addText: Collect = (key, value) => {
+    if (value !== null && value !== "") add(key, String(value));
+  };
+  addFlat(addText, "", {
+    ...restOfLead,
+    lead_id: id,
+    campaign: name,
+    lead_magnet: leadMagnetName,
+    event,
+  });
+  addFlat(addText, "campaign", restOfCampaign);
+  addFlat(addText, "", custom as JsonObject);
+  addFlat(addText, "", rest);
   return {
     ok: true,
     value: {

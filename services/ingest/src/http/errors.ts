@@ -53,10 +53,15 @@ function summary(issues: Issue[]): string {
 export function toIssues(error: z.ZodError): Issue[] {
   return error.issues.map(({ path, message }) => ({
     path: path.join("."),
-    message: message.replace(
-      /^Invalid input: expected (\w+), received (\w+)$/,
-      "must be $1, not $2",
-    ),
+    message: message
+      .replace(
+        /^Invalid input: expected \w+, received undefined$/,
+        "is required",
+      )
+      .replace(
+        /^Invalid input: expected (\w+), received (\w+)$/,
+        "must be of type $1, not $2",
+      ),
   }));
 }
 

@@ -75,11 +75,9 @@ const replayedBody = z.object({ deliveryId: z.string(), attempt: z.int() });
 const bulkBody = z.object({
   status: z.literal("success"),
   dryRun: z.boolean(),
-  count: z
-    .int()
-    .meta({
-      description: "Dead letters replayed, or in a dry run those that match.",
-    }),
+  count: z.int().meta({
+    description: "Dead letters replayed, or in a dry run those that match.",
+  }),
   skipped: z.array(z.object({ entryId: z.string(), error: z.string() })),
 });
 

@@ -17,15 +17,20 @@ export interface InspectRoutes {
 const STATUSES = ["pending", "sent", "success", "failed", "cancelled"] as const;
 const uuid = z.guid("must be a UUID").transform((id) => id.toLowerCase());
 
+/** Without a zone, UTC is meant. */
 export const instant = z
   .string()
-  .refine(
-    (text) =>
-      /^\d{4}-\d\d-\d\d(T[\d:.]+(Z|[+-]\d\d:?\d\d)?)?$/.test(text) &&
-      !Number.isNaN(Date.parse(text)),
-    "must be a date or time in ISO 8601, like 2026-01-31T12:00:00Z",
-  )
-  .transform((text) => new Date(text).toISOString())
+  .transform((text, context) => {
+    const hasTime = /T[\d:.]+$/.test(text);
+    const time = Date.parse(hasTime ? `${text}Z` : text);
+    if (/^\d{4}-\d\d-\d\d(T|$)/.test(text) && !Number.isNaN(time))
+      return new Date(time).toISOString();
+    context.addIssue({
+      code: "custom",
+      message: "must be a date or time in ISO 8601, like 2026-01-31T12:00:00Z",
+    });
+    return z.NEVER;
+  })
   .meta({ format: "date-time" });
 
 export function pageSize(standard: number) {
@@ -131,12 +136,10 @@ export function addInspectRoutes(
           200: z.object({
             status: z.literal("success"),
             deliveries: z.array(summaryBody),
-            total: z
-              .int()
-              .meta({
-                description:
-                  "All deliveries of the filter, not only this page's.",
-              }),
+            total: z.int().meta({
+              description:
+                "All deliveries of the filter, not only this page's.",
+            }),
             nextCursor: z.string().nullable(),
           }),
           "4xx": errorBody,
