@@ -1,24 +1,30 @@
-import { type Logger, pino, stdTimeFunctions } from "pino";
+import { type Logger, type LoggerOptions, pino, stdTimeFunctions } from "pino";
+
+const FLUSH_BYTES = 4096;
+const FLUSH_INTERVAL_MS = 200;
 
 /** JSON lines on stdout. Fields are chosen by the caller; payloads, secrets, e-mail addresses and full URLs never are. */
 export function createLogger(service: string, level: string): Logger {
-  return pino({
+  // One write per line would be a tenth of a delivery's cost. A kill -9 loses the last fifth of a second of lines; an exit
+  // loses none.
+  const destination = pino.destination({
+    dest: 1,
+    sync: false,
+    minLength: FLUSH_BYTES,
+  });
+  setInterval(() => destination.flush(), FLUSH_INTERVAL_MS).unref();
+  const options: LoggerOptions = {
     level,
     base: { service },
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
+    // The code logs named fields only; this is for the day someone logs an object that holds more.
     redact: {
-      paths: [
-        "secret",
-        "payload",
-        "headers",
-        "webhookUrl",
-        "*.secret",
-        "*.payload",
-      ],
+      paths: ["secret", "payload", "headers", "webhookUrl"],
       censor: "(redacted)",
     },
-  });
+  };
+  return pino(options, destination);
 }
 
 export type { Logger };

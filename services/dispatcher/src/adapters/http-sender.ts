@@ -2,7 +2,7 @@
 import { Agent, type Dispatcher } from "undici";
 import type { Logger } from "@pipeline/shared/logger";
 import { errorMessage } from "@pipeline/shared/errors";
-import type { SendFailure, SendResult } from "../core/outcome.ts";
+import type { HttpAnswer, SendFailure, SendResult } from "../core/outcome.ts";
 import {
   BlockedAddressError,
   createGuardedConnector,
@@ -55,22 +55,73 @@ function flatten(
   return flat;
 }
 
-async function readBeginning(
-  body: Dispatcher.ResponseData["body"],
-): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes >= READ_BODY_BYTES) break; // leaving the loop destroys the body and with it the connection
-  }
+/** The kept beginning of a body. Postgres text holds no NUL, and cutting may leave half a surrogate pair. */
+function excerpt(chunks: Buffer[]): string {
+  if (chunks.length === 0) return "";
   const text = Buffer.concat(chunks).toString("utf8");
-  // Postgres text holds no NUL, and cutting may leave half a surrogate pair.
   return text
     .slice(0, KEPT_BODY_CHARACTERS)
     .replaceAll("\0", "")
     .toWellFormed();
+}
+
+class DeadlineError extends Error {
+  override readonly name = "DeadlineError";
+}
+
+type Answer = Omit<HttpAnswer, "kind">;
+
+/**
+ * One exchange over undici's dispatch interface. Its `request` costs a stream and an abort signal per call on top.
+ * Rejects when the answer is not complete by the deadline; a body is complete once `READ_BODY_BYTES` of it are there.
+ */
+function exchange(
+  agent: Agent,
+  options: Dispatcher.DispatchOptions,
+  deadlineMs: number,
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    let controller: Dispatcher.DispatchController | undefined;
+    let ended: Error | undefined;
+    let status = 0;
+    let headers: Record<string, string> = {};
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+
+    const timer = setTimeout(() => end(new DeadlineError()), deadlineMs);
+    const succeed = () => {
+      clearTimeout(timer);
+      resolve({ status, headers, body: excerpt(chunks) });
+    };
+    const end = (reason: Error) => {
+      clearTimeout(timer);
+      ended = reason;
+      reject(reason); // no effect after `succeed`
+      // Before the request has a connection there is no controller: it is aborted when it gets one.
+      controller?.abort(reason);
+    };
+
+    agent.dispatch(options, {
+      onRequestStart: (started) => {
+        controller = started;
+        if (ended !== undefined) controller.abort(ended);
+      },
+      onResponseStart: (_controller, statusCode, received) => {
+        if (statusCode < 200) return;
+        status = statusCode;
+        headers = flatten(received);
+      },
+      onResponseData: (_controller, chunk) => {
+        chunks.push(chunk);
+        bytes += chunk.length;
+        if (bytes < READ_BODY_BYTES || ended !== undefined) return;
+        succeed();
+        end(new Error("the body is longer than what is read of it"));
+      },
+      onResponseEnd: succeed,
+      onResponseError: (_controller, error) => end(error),
+    });
+  });
 }
 
 export function createHttpSender({
@@ -95,16 +146,11 @@ export function createHttpSender({
   function describe(error: unknown): SendFailure {
     if (error instanceof BlockedAddressError)
       return failure("blocked", error.message);
-    const name = error instanceof Error ? error.name : "";
+    if (error instanceof DeadlineError)
+      return failure("timeout", `no answer within ${attemptTimeoutMs} ms`);
     const code = (error as { code?: unknown }).code;
-    if (name === "TimeoutError" || code === "UND_ERR_CONNECT_TIMEOUT") {
-      return failure(
-        "timeout",
-        name === "TimeoutError"
-          ? `no answer within ${attemptTimeoutMs} ms`
-          : "connect timeout",
-      );
-    }
+    if (code === "UND_ERR_CONNECT_TIMEOUT")
+      return failure("timeout", "no connection within the connect timeout");
     if (code === "UND_ERR_INVALID_ARG")
       return failure(
         "invalid",
@@ -113,7 +159,7 @@ export function createHttpSender({
     if (typeof code !== "string" || !NETWORK_ERROR.test(code)) {
       // An unknown code must end as a classified failure, never as an entry that no one settles.
       logger.warn(
-        { code, errorName: name },
+        { code, errorName: (error as Error).name },
         "attempt.failed_with_unknown_code",
       );
     }
@@ -126,20 +172,16 @@ export function createHttpSender({
     send: async ({ url, headers, body }) => {
       try {
         const { origin, pathname, search } = new URL(url);
-        const response = await agent.request({
+        const request = {
           origin,
           path: pathname + search,
           method: "POST",
           headers,
           body,
-          signal: AbortSignal.timeout(attemptTimeoutMs),
-        });
-        const text = await readBeginning(response.body);
+        } as const;
         return {
           kind: "answer",
-          status: response.statusCode,
-          headers: flatten(response.headers),
-          body: text,
+          ...(await exchange(agent, request, attemptTimeoutMs)),
         };
       } catch (error) {
         return describe(error);

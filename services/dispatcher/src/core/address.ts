@@ -4,6 +4,8 @@ import ipaddr from "ipaddr.js";
 
 export type Network = [ipaddr.IPv4 | ipaddr.IPv6, number];
 
+/** All of the IPv6 internet. Outside it lie old forms that carry an IPv4 address, like `::7f00:1` for 127.0.0.1. */
+const GLOBAL_IPV6: Network = ipaddr.parseCIDR("2000::/3");
 /** Azure's metadata and DNS address lies in public space. */
 const PUBLIC_BUT_INTERNAL: readonly Network[] = [
   ipaddr.parseCIDR("168.63.129.16/32"),
@@ -36,6 +38,8 @@ export function isAllowedAddress(
   if (!ipaddr.isValid(text)) return false;
   const address = ipaddr.process(text);
   if (isWithin(address, allowedNetworks)) return true;
+  if (address.kind() === "ipv6" && !isWithin(address, [GLOBAL_IPV6]))
+    return false;
   return (
     address.range() === "unicast" && !isWithin(address, PUBLIC_BUT_INTERNAL)
   );

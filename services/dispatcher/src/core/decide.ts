@@ -48,7 +48,10 @@ export function decide(
           reason: `${outcome.error}, and no attempt is left after ${progress.attempt}`,
         };
       }
-      const position = progress.attempt - progress.scheduleStart + 1;
+      const position = Math.max(
+        1,
+        progress.attempt - progress.scheduleStart + 1,
+      );
       const scheduledMs = retryDelayMs(
         policy.schedule,
         position,

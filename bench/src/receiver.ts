@@ -1,0 +1,63 @@
+// The benchmark's receiver: as little HTTP as a keep-alive POST needs, so that it is never what is measured. Every case, the
+// reference included, sends to it. Paths: /ok, /slow?ms=n (answers after n ms), /hang (never answers); a request's
+// `x-bench-at` header (ms since 1970) says when it should have arrived. GET /stats reports and resets.
+import { createServer } from "node:net";
+
+interface Stats {
+  received: number;
+  /** Arrival minus `x-bench-at`, ms, by path. */
+  lateness: Record<string, number[]>;
+  /** Arrivals per path. */
+  paths: Record<string, number>;
+  /** When each request arrived, ms since 1970. */
+  arrivals: number[];
+}
+
+const empty = (): Stats => ({ received: 0, lateness: {}, paths: {}, arrivals: [] });
+const ANSWER = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+let stats = empty();
+
+function count(path: string, head: string): void {
+  const now = Date.now();
+  stats.received++;
+  stats.paths[path] = (stats.paths[path] ?? 0) + 1;
+  stats.arrivals.push(now);
+  const at = /x-bench-at: (\d+)/i.exec(head)?.[1];
+  if (at !== undefined) (stats.lateness[path] ??= []).push(now - Number(at));
+}
+
+function answer(head: string): { text: string | null; afterMs: number } {
+  const target = head.slice(head.indexOf(" ") + 1, head.indexOf(" HTTP/"));
+  if (head.startsWith("GET")) {
+    const text = JSON.stringify(stats);
+    if (target.startsWith("/stats")) stats = empty();
+    return { text: `HTTP/1.1 200 OK\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`, afterMs: 0 };
+  }
+  const [path, query] = target.split("?") as [string, string?];
+  count(path, head);
+  if (path === "/hang") return { text: null, afterMs: 0 };
+  return { text: ANSWER, afterMs: path === "/slow" ? Number(query?.slice(3) ?? 0) : 0 };
+}
+
+const server = createServer((socket) => {
+  let buffered = "";
+  socket.setNoDelay(true);
+  socket.on("error", () => undefined); // a sender that gave up
+  socket.on("data", (chunk) => {
+    // latin1: one character per byte, so that content-length can be compared with the length of the text.
+    buffered += chunk.toString("latin1");
+    for (;;) {
+      const end = buffered.indexOf("\r\n\r\n");
+      if (end === -1) return;
+      const head = buffered.slice(0, end + 2);
+      const length = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
+      if (buffered.length < end + 4 + length) return;
+      buffered = buffered.slice(end + 4 + length);
+      const { text, afterMs } = answer(head);
+      if (text === null) continue;
+      if (afterMs === 0) socket.write(text);
+      else setTimeout(() => socket.write(text), afterMs);
+    }
+  });
+});
+server.listen(Number(process.env["PORT"]), "127.0.0.1");
