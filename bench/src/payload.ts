@@ -14,8 +14,17 @@ export function samplePayload(index: number): string {
       source: "comment",
       capturedAt: "2026-11-01T12:00:00.000Z",
     },
-    campaign: { id: "00000000-0000-4000-8000-000000000001", name: "Autumn campaign", leadMagnetName: "The guide" },
-    custom_fields: { industry: "Computing", employees: 120, interests: ["engines", "numbers"], notes: "x".repeat(120) },
+    campaign: {
+      id: "00000000-0000-4000-8000-000000000001",
+      name: "Autumn campaign",
+      leadMagnetName: "The guide",
+    },
+    custom_fields: {
+      industry: "Computing",
+      employees: 120,
+      interests: ["engines", "numbers"],
+      notes: "x".repeat(120),
+    },
     timestamp: 1_793_534_400,
   });
 }

@@ -1,42 +1,44 @@
 // The benchmark's receiver: as little HTTP as a keep-alive POST needs, so that it is never what is measured. Every case, the
-// reference included, sends to it. Paths: /ok, /slow?ms=n (answers after n ms), /hang (never answers); a request's
-// `x-bench-at` header (ms since 1970) says when it should have arrived. GET /stats reports and resets.
+// reference included, sends to it. Paths: /ok, /slow?ms=n (answers after n ms), /hang (never answers), /at/<ms>/... (says when,
+// in ms since 1970, the request should have arrived; answered after 10 ms when more follows). GET /stats reports and resets.
 import { createServer } from "node:net";
 
 interface Stats {
   received: number;
-  /** Arrival minus `x-bench-at`, ms, by path. */
+  /** Arrival minus the moment in the path, ms. */
   lateness: Record<string, number[]>;
-  /** Arrivals per path. */
-  paths: Record<string, number>;
   /** When each request arrived, ms since 1970. */
   arrivals: number[];
 }
 
-const empty = (): Stats => ({ received: 0, lateness: {}, paths: {}, arrivals: [] });
+const empty = (): Stats => ({ received: 0, lateness: {}, arrivals: [] });
 const ANSWER = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 let stats = empty();
 
-function count(path: string, head: string): void {
+function count(path: string): void {
   const now = Date.now();
   stats.received++;
-  stats.paths[path] = (stats.paths[path] ?? 0) + 1;
   stats.arrivals.push(now);
-  const at = /x-bench-at: (\d+)/i.exec(head)?.[1];
-  if (at !== undefined) (stats.lateness[path] ??= []).push(now - Number(at));
+  if (path.startsWith("/at/"))
+    (stats.lateness["/at"] ??= []).push(now - Number(path.split("/")[2]));
 }
 
 function answer(head: string): { text: string | null; afterMs: number } {
   const target = head.slice(head.indexOf(" ") + 1, head.indexOf(" HTTP/"));
   if (head.startsWith("GET")) {
     const text = JSON.stringify(stats);
-    if (target.startsWith("/stats")) stats = empty();
-    return { text: `HTTP/1.1 200 OK\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`, afterMs: 0 };
+    stats = empty();
+    return {
+      text: `HTTP/1.1 200 OK\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+      afterMs: 0,
+    };
   }
   const [path, query] = target.split("?") as [string, string?];
-  count(path, head);
+  count(path);
   if (path === "/hang") return { text: null, afterMs: 0 };
-  return { text: ANSWER, afterMs: path === "/slow" ? Number(query?.slice(3) ?? 0) : 0 };
+  if (path === "/slow")
+    return { text: ANSWER, afterMs: Number(query?.slice(3) ?? 0) };
+  return { text: ANSWER, afterMs: path.split("/").length > 3 ? 10 : 0 };
 }
 
 const server = createServer((socket) => {

@@ -7,7 +7,11 @@ import { samplePayload } from "./payload.ts";
 
 const CONNECTIONS = 64;
 const [url, seconds] = process.argv.slice(2) as [string, string];
-const dispatcher = new Agent({ connections: CONNECTIONS, pipelining: 1, allowH2: false });
+const dispatcher = new Agent({
+  connections: CONNECTIONS,
+  pipelining: 1,
+  allowH2: false,
+});
 const endsAt = performance.now() + Number(seconds) * 1000;
 let sent = 0;
 
@@ -16,7 +20,9 @@ async function send(): Promise<void> {
     const id = randomUUID();
     const body = samplePayload(sent);
     const timestamp = Math.floor(Date.now() / 1000);
-    const signature = createHmac("sha256", "bench").update(`${id}.${timestamp}.${body}`).digest("base64");
+    const signature = createHmac("sha256", "bench")
+      .update(`${id}.${timestamp}.${body}`)
+      .digest("base64");
     const response = await request(url, {
       method: "POST",
       dispatcher,

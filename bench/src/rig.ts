@@ -3,7 +3,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, openSync, readFileSync, readdirSync } from "node:fs";
 import { repositoryRoot } from "@pipeline/dev-stack/paths";
 import { freePort } from "@pipeline/dev-stack/ports";
-import { serviceEnvironment, type ServiceName, waitForHttp } from "@pipeline/dev-stack/services";
+import {
+  serviceEnvironment,
+  type ServiceName,
+  waitForHttp,
+} from "@pipeline/dev-stack/services";
 import { type Stack, startStack } from "@pipeline/dev-stack/stack";
 import { createKeys, type Keys } from "@pipeline/shared/keys";
 import { Redis } from "ioredis";
@@ -16,7 +20,10 @@ export interface Rig {
   keys: Keys;
   receiverUrl: string;
   env: Record<string, string>;
-  start: (name: ServiceName, overrides?: Record<string, string>) => Promise<RunningService>;
+  start: (
+    name: ServiceName,
+    overrides?: Record<string, string>,
+  ) => Promise<RunningService>;
   stopServices: () => Promise<void>;
   /** Empties Redis and the delivery tables; services must be stopped. */
   reset: () => Promise<void>;
@@ -35,17 +42,26 @@ export interface RunningService {
 export interface ReceiverStats {
   received: number;
   lateness: Record<string, number[]>;
-  paths: Record<string, number>;
   arrivals: number[];
 }
 
-const PORT_OF: Record<ServiceName, string> = { ingest: "PORT", dispatcher: "METRICS_PORT", "retry-scheduler": "METRICS_PORT" };
+const PORT_OF: Record<ServiceName, string> = {
+  ingest: "PORT",
+  dispatcher: "METRICS_PORT",
+  "retry-scheduler": "METRICS_PORT",
+};
 
 function stopped(child: ChildProcess): Promise<unknown> {
-  return new Promise((resolve) => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(null)));
+  return new Promise((resolve) =>
+    child.exitCode === null && child.signalCode === null
+      ? child.once("exit", resolve)
+      : resolve(null),
+  );
 }
 
-export async function startRig(onProgress: (line: string) => void): Promise<Rig> {
+export async function startRig(
+  onProgress: (line: string) => void,
+): Promise<Rig> {
   const folder = `${repositoryRoot}.data/bench`;
   mkdirSync(folder, { recursive: true });
   const stack = await startStack({ kind: "processes", onProgress });
@@ -56,21 +72,32 @@ export async function startRig(onProgress: (line: string) => void): Promise<Rig>
   await database.connect();
   const receiverPort = await freePort();
   const receiverUrl = `http://127.0.0.1:${receiverPort}`;
-  const receiver = spawn(process.execPath, [`${repositoryRoot}bench/src/receiver.ts`], {
-    env: { PORT: String(receiverPort) },
-    stdio: "inherit",
-  });
+  const receiver = spawn(
+    process.execPath,
+    [`${repositoryRoot}bench/src/receiver.ts`],
+    {
+      env: { PORT: String(receiverPort) },
+      stdio: "inherit",
+    },
+  );
   await waitForHttp(`${receiverUrl}/stats`);
   let children: { child: ChildProcess; name: ServiceName }[] = [];
 
-  async function start(name: ServiceName, overrides: Record<string, string> = {}): Promise<RunningService> {
+  async function start(
+    name: ServiceName,
+    overrides: Record<string, string> = {},
+  ): Promise<RunningService> {
     const port = await freePort();
     const log = openSync(`${folder}/${name}.log`, "w");
-    const child = spawn(process.execPath, [`${repositoryRoot}services/${name}/src/main.ts`], {
-      cwd: repositoryRoot,
-      env: { ...env, [PORT_OF[name]]: String(port), ...overrides },
-      stdio: ["ignore", log, log],
-    });
+    const child = spawn(
+      process.execPath,
+      [`${repositoryRoot}services/${name}/src/main.ts`],
+      {
+        cwd: repositoryRoot,
+        env: { ...env, [PORT_OF[name]]: String(port), ...overrides },
+        stdio: ["ignore", log, log],
+      },
+    );
     children.push({ child, name });
     const url = `http://127.0.0.1:${port}`;
     await waitForHttp(`${url}/healthz`);
@@ -94,16 +121,26 @@ export async function startRig(onProgress: (line: string) => void): Promise<Rig>
     stopServices,
     reset: async () => {
       await redis.flushall();
-      await database.query("truncate webhook_deliveries, webhook_delivery_logs, leads cascade");
+      await database.query(
+        "truncate webhook_deliveries, webhook_delivery_logs, leads cascade",
+      );
       await fetch(`${receiverUrl}/stats`);
     },
-    receiverStats: async () => (await (await fetch(`${receiverUrl}/stats`)).json()) as ReceiverStats,
+    receiverStats: async () =>
+      (await (await fetch(`${receiverUrl}/stats`)).json()) as ReceiverStats,
     pids: () => {
       const pids: Record<string, number[]> = { receiver: [receiver.pid!] };
-      for (const { child, name } of children) (pids[name] ??= []).push(child.pid!);
-      pids["redis"] = pidsOf((command) => command.includes("redis-server") && command.includes(new URL(stack.redisUrl).port));
+      for (const { child, name } of children)
+        (pids[name] ??= []).push(child.pid!);
+      pids["redis"] = pidsOf(
+        (command) =>
+          command.includes("redis-server") &&
+          command.includes(new URL(stack.redisUrl).port),
+      );
       pids["postgrest"] = pidsOf((command) => command.includes("postgrest"));
-      pids["postgres"] = pidsOf((command) => /postgres(:| -D)|bin\/postgres/.test(command));
+      pids["postgres"] = pidsOf((command) =>
+        /postgres(:| -D)|bin\/postgres/.test(command),
+      );
       pids["gateway"] = pidsOf((command) => command.includes("gateway"));
       return pids;
     },
@@ -125,19 +162,31 @@ function pidsOf(matches: (command: string) => boolean): number[] {
     if (!/^\d+$/.test(name)) continue;
     try {
       const stat = readFileSync(`/proc/${name}/stat`, "utf8");
-      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
-      commands.set(Number(name), readFileSync(`/proc/${name}/cmdline`, "utf8").replaceAll("\0", " "));
+      parents.set(
+        Number(name),
+        Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]),
+      );
+      commands.set(
+        Number(name),
+        readFileSync(`/proc/${name}/cmdline`, "utf8").replaceAll("\0", " "),
+      );
     } catch {
       // gone in the meantime
     }
   }
   const isOurs = (pid: number): boolean => {
-    for (let each: number | undefined = pid; each !== undefined && each > 1; each = parents.get(each)) {
+    for (
+      let each: number | undefined = pid;
+      each !== undefined && each > 1;
+      each = parents.get(each)
+    ) {
       if (each === process.pid) return true;
     }
     return false;
   };
-  return [...commands].filter(([pid, command]) => matches(command) && isOurs(pid)).map(([pid]) => pid);
+  return [...commands]
+    .filter(([pid, command]) => matches(command) && isOurs(pid))
+    .map(([pid]) => pid);
 }
 
 const TICKS_PER_SECOND = 100;
@@ -148,7 +197,10 @@ export function cpuSeconds(pids: number[]): number {
   for (const pid of pids) {
     try {
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);
+      const fields = stat
+        .slice(stat.lastIndexOf(")") + 2)
+        .split(" ")
+        .map(Number);
       ticks += fields[11]! + fields[12]!;
     } catch {
       // ended: what it used is lost to us

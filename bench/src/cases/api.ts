@@ -1,0 +1,110 @@
+// Through the API: rows committed, enqueued and answered 202; alone, and with the dispatcher delivering and recording.
+import { postBatch, postOne, saturate } from "../load.ts";
+import { unfinished, untilFinished } from "../queue.ts";
+import type { Case } from "./case.ts";
+import { UNLIMITED } from "./drain.ts";
+
+const CONCURRENT = 100;
+const BATCH = 500;
+
+export const apiCase: Case = {
+  name: "api",
+  run: async ({ rig, reference, quick, progress }) => {
+    const seconds = quick ? 5 : 10;
+    const webhookUrl = `${rig.receiverUrl}/ok`;
+    await rig.reset();
+    const ingest = await rig.start("ingest", { MAX_QUEUE_LENGTH: "10000000" });
+    const one = async (index: number) => {
+      await postOne({ apiUrl: ingest.url, webhookUrl, index });
+      return 1;
+    };
+    await saturate(CONCURRENT, 2, one);
+    progress("single POSTs, ingest alone");
+    const single = await saturate(CONCURRENT, seconds, one);
+    progress("batches, ingest alone");
+    const batch = await saturate(8, seconds, async (index) => {
+      await postBatch(ingest.url, webhookUrl, index * BATCH, BATCH);
+      return BATCH;
+    });
+    await rig.redis.del(rig.keys.stream, rig.keys.inflight);
+
+    progress("full path at 0.15 R");
+    await rig.start("dispatcher", UNLIMITED);
+    await rig.start("retry-scheduler");
+    const fullSeconds = quick ? 10 : 60;
+    const rate = Math.ceil(0.15 * reference);
+    const backlogs: number[] = [];
+    const sampler = setInterval(
+      () => void unfinished(rig).then((left) => backlogs.push(left)),
+      1000,
+    );
+    const startedAt = performance.now();
+    let sent = 0;
+    // Each loop is paced, so that together they offer the rate; a full path that cannot keep up shows as backlog.
+    await saturate(CONCURRENT, fullSeconds, async (index) => {
+      const dueMs = (index * 1000) / rate - (performance.now() - startedAt);
+      if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
+      sent++;
+      return one(index);
+    });
+    const offered = sent / ((performance.now() - startedAt) / 1000);
+    clearInterval(sampler);
+    await untilFinished(rig, 60_000, () => undefined);
+    const full = sent / ((performance.now() - startedAt) / 1000);
+    await rig.stopServices();
+    const half = Math.floor(backlogs.length / 2);
+    return {
+      "single POSTs, ingest alone": single,
+      "batch endpoint against single": batch / single,
+      "batch endpoint": batch,
+      "full path, offered": offered,
+      "full path, delivered and recorded": full,
+      "full path, largest backlog in the second half": Math.max(
+        0,
+        ...backlogs.slice(half),
+      ),
+    };
+  },
+  figures: ({ reference }) => [
+    {
+      figure: "single POSTs, ingest alone",
+      unit: "/s",
+      goal: "≥ 4,000/s",
+      isMet: (rate) => rate >= 4000,
+      isRate: true,
+    },
+    {
+      figure: "batch endpoint",
+      unit: "/s",
+      goal: "",
+      isMet: () => true,
+      isRate: true,
+    },
+    {
+      figure: "batch endpoint against single",
+      unit: "×",
+      goal: "≥ 3",
+      isMet: (ratio) => ratio >= 3,
+    },
+    {
+      figure: "full path, offered",
+      unit: "/s",
+      goal: "",
+      isMet: () => true,
+      isRate: true,
+    },
+    {
+      figure: "full path, delivered and recorded",
+      unit: "/s",
+      goal: "≥ 0.15 R",
+      isMet: (rate) => rate >= 0.147 * reference,
+      isRate: true,
+    },
+    {
+      figure: "full path, largest backlog in the second half",
+      unit: "deliveries",
+      goal: "< 1 s of work",
+      isMet: (left) => left < 0.15 * reference,
+    },
+  ],
+};

@@ -1,0 +1,73 @@
+// Retries that come due evenly over a minute: how late each arrives at the receiver.
+import { randomUUID } from "node:crypto";
+import { createScripts } from "@pipeline/shared/scripts";
+import { samplePayload } from "../payload.ts";
+import { untilFinished } from "../queue.ts";
+import { type Case, percentile } from "./case.ts";
+import { UNLIMITED } from "./drain.ts";
+
+const COUNT = 10_000;
+
+export const punctualityCase: Case = {
+  name: "punctuality",
+  run: async ({ rig, quick, progress }) => {
+    await rig.reset();
+    const scripts = createScripts(rig.redis, rig.keys);
+    const spreadMs = quick ? 10_000 : 60_000;
+    const count = quick ? COUNT / 6 : COUNT;
+    const firstAt = Date.now() + 5000;
+    for (let from = 0; from < count; from += 200) {
+      await scripts.reinject(
+        Array.from(
+          { length: Math.min(200, Math.ceil(count - from)) },
+          (_, i) => {
+            const dueAt = firstAt + Math.floor(((from + i) * spreadMs) / count);
+            const id = randomUUID();
+            const webhook_url = `${rig.receiverUrl}/at/${dueAt}`;
+            return {
+              id,
+              dueAt,
+              fields: {
+                id,
+                webhook_url,
+                payload: samplePayload(from + i),
+                attempt: "2",
+                secret: "bench",
+              },
+            };
+          },
+        ),
+      );
+    }
+    await rig.start("dispatcher", UNLIMITED);
+    await rig.start("retry-scheduler");
+    progress(`${Math.ceil(count)} retries over ${spreadMs / 1000} s`);
+    await untilFinished(rig, spreadMs + 30_000, (left) =>
+      progress(`${left} left`),
+    );
+    const latenessMs = (await rig.receiverStats()).lateness["/at"] ?? [];
+    await rig.stopServices();
+    return {
+      "lateness, p50": percentile(latenessMs, 0.5),
+      "lateness, p99": percentile(latenessMs, 0.99),
+      earliest: Math.min(...latenessMs),
+      retries: latenessMs.length,
+    };
+  },
+  figures: () => [
+    {
+      figure: "lateness, p50",
+      unit: "ms",
+      goal: "≤ 100 ms",
+      isMet: (ms) => ms <= 100,
+    },
+    {
+      figure: "lateness, p99",
+      unit: "ms",
+      goal: "≤ 300 ms",
+      isMet: (ms) => ms <= 300,
+    },
+    { figure: "earliest", unit: "ms", goal: "≥ 0 ms", isMet: (ms) => ms >= 0 },
+    { figure: "retries", unit: "", goal: "", isMet: () => true },
+  ],
+};

@@ -1,0 +1,65 @@
+// The report as a picture: rates as bars against R, latencies as bars against their goals.
+interface ChartFigure {
+  case: string;
+  figure: string;
+  unit: string;
+  median: number;
+  isRate?: boolean;
+  goal: string;
+}
+
+const WIDTH = 900;
+const LABEL = 330;
+const ROW = 26;
+const BAR = 420;
+
+function escape(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+}
+
+function section(
+  title: string,
+  figures: ChartFigure[],
+  largest: number,
+  top: number,
+  note: (figure: ChartFigure) => string,
+): string {
+  const rows = figures.map((figure, index) => {
+    const y = top + 34 + index * ROW;
+    const length = Math.max(2, (figure.median / largest) * BAR);
+    const name = escape(`${figure.case}: ${figure.figure}`);
+    return (
+      `<text x="${LABEL - 10}" y="${y + 13}" text-anchor="end">${name}</text>` +
+      `<rect x="${LABEL}" y="${y}" width="${length.toFixed(1)}" height="17" rx="2" fill="#3b6fb6"/>` +
+      `<text x="${(LABEL + length + 8).toFixed(1)}" y="${y + 13}">${escape(note(figure))}</text>`
+    );
+  });
+  return `<text x="20" y="${top + 18}" font-size="15" font-weight="bold">${escape(title)}</text>${rows.join("")}`;
+}
+
+export function drawChart(figures: ChartFigure[], reference: number): string {
+  const rates = figures.filter(({ isRate }) => isRate === true);
+  const times = figures.filter(
+    ({ unit, goal }) => unit === "ms" && goal.startsWith("≤"),
+  );
+  const second = 40 + 34 + rates.length * ROW + 20;
+  const height = second + 34 + times.length * ROW + 30;
+  const rateNote = ({ median }: ChartFigure) =>
+    `${Math.round(median).toLocaleString("en")}/s = ${(median / reference).toFixed(2)} R`;
+  const timeNote = ({ median, goal }: ChartFigure) =>
+    `${median.toFixed(1)} ms (goal ${goal})`;
+  const largestTime = Math.max(1, ...times.map(({ median }) => median));
+  return (
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="12">` +
+    `<rect width="100%" height="100%" fill="white"/>` +
+    section(
+      `Throughput (the full bar is R = ${Math.round(reference).toLocaleString("en")} signed POSTs/s)`,
+      rates,
+      reference,
+      20,
+      rateNote,
+    ) +
+    section("Latency and punctuality", times, largestTime, second, timeNote) +
+    `</svg>\n`
+  );
+}

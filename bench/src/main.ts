@@ -1,0 +1,169 @@
+// ./run bench [--quick] [--only drain,api] [--repetitions 3]: figures of the whole system on this machine, each also as a
+// ratio to R, the signed POSTs per second one Node process can send to the same receiver.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { repositoryRoot } from "@pipeline/dev-stack/paths";
+import { apiCase } from "./cases/api.ts";
+import type { Case, CaseContext, Figure } from "./cases/case.ts";
+import { backlogCase, drainCase } from "./cases/drain.ts";
+import { latencyCase } from "./cases/latency.ts";
+import { limiterCase } from "./cases/limiter.ts";
+import { neighbourCase } from "./cases/neighbour.ts";
+import { punctualityCase } from "./cases/punctuality.ts";
+import { scaleCase } from "./cases/scale.ts";
+import { drawChart } from "./chart.ts";
+import { describeMachine, median, printTable } from "./report.ts";
+import { type Rig, startRig } from "./rig.ts";
+
+const CASES = [
+  drainCase,
+  apiCase,
+  latencyCase,
+  punctualityCase,
+  limiterCase,
+  scaleCase,
+  neighbourCase,
+  backlogCase,
+];
+const QUICK_CASES = [drainCase, latencyCase];
+const USAGE = `usage: ./run bench [--quick] [--only ${CASES.map(({ name }) => name).join(",")}] [--repetitions n] [--write]
+  --quick        about a minute: fewer cases, smaller samples, one repetition
+  --only         these cases
+  --repetitions  of each case (default 3; backlog and neighbour run once)
+  --write        also replace the chart and the figures in bench/`;
+
+function readArguments() {
+  try {
+    const options = {
+      quick: { type: "boolean", default: false },
+      only: { type: "string" },
+      repetitions: { type: "string" },
+      write: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    } as const;
+    const { values } = parseArgs({ options });
+    if (values.help) return null;
+    const names = values.only?.split(",");
+    const cases =
+      names === undefined
+        ? values.quick
+          ? QUICK_CASES
+          : CASES
+        : CASES.filter(({ name }) => names.includes(name));
+    if (cases.length === 0 || cases.length < (names?.length ?? 0))
+      throw new Error(`--only takes names of cases`);
+    return {
+      cases,
+      quick: values.quick,
+      write: values.write,
+      repetitions: Number(values.repetitions ?? (values.quick ? 1 : 3)),
+    };
+  } catch (error) {
+    console.error((error as Error).message);
+    return null;
+  }
+}
+
+function measureReference(rig: Rig, seconds: number): number {
+  const script = `${repositoryRoot}bench/src/reference.ts`;
+  return Number(
+    execFileSync(
+      process.execPath,
+      [script, `${rig.receiverUrl}/ok`, String(seconds)],
+      { encoding: "utf8" },
+    ),
+  );
+}
+
+async function runCase(
+  each: Case,
+  repetitions: number,
+  contextOf: () => CaseContext,
+): Promise<Figure[]> {
+  const runs: Record<string, number>[] = [];
+  for (
+    let repetition = 0;
+    repetition < Math.min(repetitions, each.repetitions ?? repetitions);
+    repetition++
+  ) {
+    runs.push(await each.run(contextOf()));
+  }
+  return each.figures(contextOf()).map((figure) => ({
+    ...figure,
+    case: each.name,
+    values: runs.map((run) => run[figure.figure] ?? Number.NaN),
+  }));
+}
+
+const options = readArguments();
+if (options === null) {
+  console.error(USAGE);
+  process.exit(2);
+}
+const startedAt = performance.now();
+const progress = (line: string) =>
+  console.error(
+    `${((performance.now() - startedAt) / 1000).toFixed(0).padStart(5)} s  ${line}`,
+  );
+const rig = await startRig(progress);
+let failed = false;
+try {
+  const references: number[] = [];
+  const measure = () => {
+    references.push(measureReference(rig, options.quick ? 3 : 5));
+    progress(`R = ${Math.round(references.at(-1)!)} signed POSTs/s`);
+  };
+  measureReference(rig, 1); // warm-up
+  const figures: Figure[] = [];
+  for (const each of options.cases) {
+    // Again before each case: the machine's speed drifts, and a ratio is of one moment.
+    measure();
+    const contextOf = () => ({
+      rig,
+      reference: references.at(-1)!,
+      quick: options.quick,
+      progress: (line: string) => progress(`${each.name}: ${line}`),
+    });
+    figures.push(...(await runCase(each, options.repetitions, contextOf)));
+    printTable(
+      figures.filter(({ case: name }) => name === each.name),
+      references.at(-1)!,
+    );
+  }
+  measure();
+  const report = {
+    machine: await describeMachine(rig),
+    reference: { perSecond: references, median: median(references) },
+    figures: figures.map(({ isMet, ...figure }) => ({
+      ...figure,
+      median: median(figure.values),
+      isMet: isMet(median(figure.values)),
+    })),
+  };
+  mkdirSync(`${repositoryRoot}.data/bench`, { recursive: true });
+  const folder = options.write
+    ? `${repositoryRoot}bench`
+    : `${repositoryRoot}.data/bench`;
+  writeFileSync(
+    `${folder}/results.json`,
+    `${JSON.stringify(report, null, 2)}\n`,
+  );
+  writeFileSync(
+    `${folder}/chart.svg`,
+    drawChart(report.figures, median(references)),
+  );
+  console.log(
+    `\nR = ${Math.round(median(references))} signed POSTs/s (${references.map(Math.round).join(", ")})`,
+  );
+  console.log(
+    Object.entries(report.machine)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join("\n"),
+  );
+  console.log(`Written: ${folder}/results.json, ${folder}/chart.svg`);
+  failed = report.figures.some(({ isMet }) => !isMet);
+} finally {
+  await rig.stop();
+}
+process.exitCode = failed ? 1 : 0;
