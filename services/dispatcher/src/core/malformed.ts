@@ -2,6 +2,8 @@
 import type { Delivery, EntryIssue } from "@pipeline/shared/entries";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+// Besides the two secret fields, what a producer may have misnamed.
+const SECRET_NAME = /secret|headers|token|password|authorization|api_?key/i;
 const MOST_LETTER_FIELDS = 50;
 const LONGEST_LETTER_FIELD = 300_000;
 const LONGEST_KEPT_TEXT = 2048;
@@ -13,6 +15,11 @@ export function describeIssues(issues: readonly EntryIssue[]): string {
     .slice(0, LONGEST_ISSUES)
     .map(({ path, message }) => `${path === "" ? "entry" : path}: ${message}`)
     .join("; ");
+}
+
+/** A URL with credentials is refused for them, so they must not stay where its refusal is told. */
+function withoutCredentials(text: string): string {
+  return text.replace(/^([^/?#]*\/\/)[^/?#]*@/, "$1***@");
 }
 
 function asJson(text: string | undefined): string {
@@ -37,9 +44,10 @@ export function salvageDelivery(
       ?.slice(0, LONGEST_KEPT_TEXT)
       .replaceAll("\0", "")
       .toWellFormed() ?? null;
+  const url = text("webhook_url");
   return {
     id: deliveryId,
-    webhookUrl: text("webhook_url"),
+    webhookUrl: url === null ? null : withoutCredentials(url),
     endpointId: uuid("endpoint_id"),
     payload: asJson(fields["payload"]?.slice(0, LONGEST_LETTER_FIELD)),
     leadId: uuid("lead_id"),
@@ -68,8 +76,11 @@ export function letterFields(
     MOST_LETTER_FIELDS,
   )) {
     const kept = value.slice(0, LONGEST_LETTER_FIELD);
-    letter[name.slice(0, LONGEST_KEPT_TEXT)] =
-      name === "secret" || name === "headers" ? seal(kept) : kept;
+    letter[name.slice(0, LONGEST_KEPT_TEXT)] = SECRET_NAME.test(name)
+      ? seal(kept)
+      : name === "webhook_url"
+        ? withoutCredentials(kept)
+        : kept;
   }
   return letter;
 }
