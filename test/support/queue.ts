@@ -70,6 +70,7 @@ export async function createQueue(url: string) {
     redis,
     keys,
     scripts,
+    entriesOf,
     read,
     /** Enqueues one delivery and lets `consumer` read it. */
     inFlight: async (consumer: string, attempt = 1): Promise<Entry> => {
