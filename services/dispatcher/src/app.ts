@@ -21,7 +21,6 @@ import { createSealer } from "@pipeline/shared/seal";
 import { createEndpoints } from "./adapters/endpoints.ts";
 import { createGroupReader } from "./adapters/group-reader.ts";
 import { createHttpSender } from "./adapters/http-sender.ts";
-import { createClaim } from "./claim.ts";
 import type { Config } from "./config.ts";
 import { createConsume } from "./consume.ts";
 import { isAllowedAddress } from "./core/address.ts";
@@ -177,16 +176,19 @@ export function createApp(config: Config, logger: Logger) {
     if (summary !== null) logger.info(summary, "worker.metrics");
     return METRICS_LOG_INTERVAL_MS;
   };
-  const consuming = [
-    loop(
-      "consume",
-      createConsume({ concurrency, reader, limiter, slots, intake, now }),
-    ),
-    loop(
-      "claim",
-      createClaim({ reader, slots, intake, claimIdleMs, random: Math.random }),
-    ),
-  ];
+  const consuming = loop(
+    "consume",
+    createConsume({
+      concurrency,
+      claimIdleMs,
+      reader,
+      limiter,
+      slots,
+      intake,
+      now,
+      random: Math.random,
+    }),
+  );
   const recording = loop("record", record);
   const keeping = [
     loop(
@@ -232,7 +234,7 @@ export function createApp(config: Config, logger: Logger) {
         },
         isDraining: () => stopping.signal.aborted,
       });
-      for (const each of [...consuming, recording, ...keeping]) each.start();
+      for (const each of [consuming, recording, ...keeping]) each.start();
       const rate =
         config.ratePerSecond === 0
           ? "off"

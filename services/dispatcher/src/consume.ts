@@ -1,5 +1,6 @@
-// The reading loop: free slots, then tokens, then entries. Never reads what it cannot start.
-import type { GroupReader } from "./adapters/group-reader.ts";
+// The reading loop: free slots, then tokens, then entries. Never reads what it cannot start. Now and then it first takes
+// over the entries of dispatchers that died: pending, and not touched for the claim idle time.
+import type { GroupReader, StreamEntry } from "./adapters/group-reader.ts";
 import type { Intake } from "./intake.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Slots } from "./slots.ts";
@@ -9,28 +10,40 @@ const MOST_ENTRIES = 100;
 /** A busy dispatcher collects free slots for this long, to read many entries in one round trip instead of one by one. */
 const COLLECT_SLOTS_MS = 10;
 const IDLE_SLOT_WAIT_MS = 1000;
+const CLAIMS_PER_IDLE_TIME = 12;
 
 export interface ConsumeOptions {
   concurrency: number;
+  claimIdleMs: number;
   reader: GroupReader;
   limiter: Limiter;
   slots: Slots;
   intake: Intake;
   now: () => number;
+  random: () => number;
 }
 
-export function createConsume({
-  concurrency,
-  reader,
-  limiter,
-  slots,
-  intake,
-  now,
-}: ConsumeOptions) {
+export function createConsume(options: ConsumeOptions) {
+  const { concurrency, claimIdleMs, reader, limiter, slots, intake } = options;
+  const { now, random } = options;
   const worthReading = Math.min(
     MOST_ENTRIES,
     Math.max(1, Math.floor(concurrency / 4)),
   );
+  const claimIntervalMs = claimIdleMs / CLAIMS_PER_IDLE_TIME;
+  // Jitter: dispatchers started together would otherwise scan the same pending list at the same moment.
+  const nextClaim = () => now() + claimIntervalMs * (0.8 + 0.4 * random());
+  let claimAt = nextClaim();
+
+  async function next(count: number): Promise<StreamEntry[]> {
+    if (now() >= claimAt) {
+      const claimed = await reader.claim(count, claimIdleMs);
+      // A full claim: there is probably more.
+      if (claimed.length < count) claimAt = nextClaim();
+      if (claimed.length > 0) return claimed;
+    }
+    return reader.read(count, claimIntervalMs);
+  }
 
   return async (signal: AbortSignal): Promise<number> => {
     if (slots.free() < worthReading)
@@ -41,8 +54,9 @@ export function createConsume({
     const tokens = await limiter.take(free, signal);
     const takenAt = now();
     if (tokens === 0 || signal.aborted) return 0;
-    const entries = await reader.read(tokens);
+    const entries = await next(tokens);
     if (entries.length > 0) await intake(entries, tokens, takenAt, signal);
+    else limiter.giveBack(tokens);
     return 0;
   };
 }

@@ -152,7 +152,7 @@ export function createRecorder(options: RecorderOptions) {
       const claimed = await reader.claim(BATCH_ENTRIES, claimIdleMs);
       if (claimed.length > 0) return claimed;
     }
-    return reader.read(BATCH_ENTRIES);
+    return reader.read(BATCH_ENTRIES, CLAIM_INTERVAL_MS);
   }
 
   return async (): Promise<number> => {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseEntry } from "@pipeline/shared/entries";
 import type { Loop } from "@pipeline/shared/loop";
-import type { Redis } from "@pipeline/shared/redis";
+import { BLOCK_MS, type Redis } from "@pipeline/shared/redis";
 import type { Scripts } from "@pipeline/shared/scripts";
 import type { Logger } from "@pipeline/shared/logger";
 import type { GroupReader } from "./adapters/group-reader.ts";
@@ -11,7 +11,7 @@ import type { Settler } from "./settler.ts";
 import type { Slots } from "./slots.ts";
 
 export interface ShutdownOptions {
-  consuming: Loop[];
+  consuming: Loop;
   recording: Loop;
   keeping: Loop[];
   slots: Slots;
@@ -57,15 +57,15 @@ export function createShutdown(options: ShutdownOptions): () => Promise<void> {
     logger,
   } = options;
 
-  /** Stops loops that may be waiting in a blocking read. */
-  async function stopReading(loops: Loop[], from: GroupReader): Promise<void> {
-    const stopped = Promise.all(loops.map((loop) => loop.stop())).then(
-      () => true,
-    );
+  /** Stops a loop that may be waiting in a blocking read. */
+  async function stopReading(loop: Loop, from: GroupReader): Promise<void> {
+    const stopped = loop.stop().then(() => true);
+    const deadline = performance.now() + BLOCK_MS + RESERVED_MS;
     // Repeated: the loop may have been just about to read when it was woken.
     do {
-      await from.wake();
-    } while ((await Promise.race([stopped, pause()])) !== true);
+      await from.wake().catch(() => undefined); // Redis is away: the read ends with its connection
+      if ((await Promise.race([stopped, pause()])) === true) return;
+    } while (performance.now() < deadline);
   }
 
   /** Gives back whatever this consumer has read and not settled. */
@@ -106,7 +106,7 @@ export function createShutdown(options: ShutdownOptions): () => Promise<void> {
     const recordedBy = performance.now() + RESERVED_MS / 2;
     while ((await unrecorded()) > 0 && performance.now() < recordedBy)
       await pause();
-    await stopReading([recording], logReader);
+    await stopReading(recording, logReader);
     await scripts.removeConsumer("stream", consumer);
     await scripts.removeConsumer("log", consumer);
     await Promise.all(keeping.map((loop) => loop.stop()));

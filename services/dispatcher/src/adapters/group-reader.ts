@@ -13,8 +13,8 @@ export interface StreamEntry {
 export interface GroupReader {
   /** Makes the stream and its group where missing; existing ones are left alone. */
   prepare: () => Promise<void>;
-  /** Up to `count` new entries; waits up to 5 s for the first. Empty after `wake`. */
-  read: (count: number) => Promise<StreamEntry[]>;
+  /** Up to `count` new entries; waits for the first, 5 s and `waitMs` at most. Empty after `wake`. */
+  read: (count: number, waitMs: number) => Promise<StreamEntry[]>;
   /** Takes over up to `count` entries that nobody has touched for `idleMs`. */
   claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
   /** Ids of the entries this consumer has read and not settled. */
@@ -67,7 +67,7 @@ export function createGroupReader(options: ReaderOptions): GroupReader {
 
   return {
     prepare,
-    read: (count) =>
+    read: (count, waitMs) =>
       orPrepare(async () => {
         const reply = (await blocking.xreadgroup(
           "GROUP",
@@ -76,7 +76,7 @@ export function createGroupReader(options: ReaderOptions): GroupReader {
           "COUNT",
           count,
           "BLOCK",
-          BLOCK_MS,
+          Math.ceil(Math.min(waitMs, BLOCK_MS)),
           "STREAMS",
           stream,
           ">",
