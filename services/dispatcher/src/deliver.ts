@@ -12,6 +12,7 @@ import {
   maxAttemptsOf,
   type RetryPolicy,
 } from "./core/decide.ts";
+import type { EndpointHealth } from "./core/endpoint-gate.ts";
 import { classify, type Outcome, type SendResult } from "./core/outcome.ts";
 import { attemptRecord } from "./core/record.ts";
 import { parseCustomHeaders, signAttempt } from "./core/request.ts";
@@ -32,9 +33,6 @@ export interface DeliverDependencies {
 }
 
 export type Deliver = ReturnType<typeof createDeliver>;
-
-/** What the attempt says of the endpoint's health: it answered, it ran into the deadline, or it was not asked at all. */
-export type EndpointHealth = "answered" | "timeout" | "other";
 
 /** While an endpoint's URL is unknown because Supabase is away. Not an attempt. */
 const LOOKUP_DEFER_MS = 5000;
@@ -60,6 +58,19 @@ interface Answered {
 /** The path of a Zapier or Make hook is its credential, so logs get the origin only. */
 function originOf(url: string | null): string | null {
   return url !== null && URL.canParse(url) ? new URL(url).origin : null;
+}
+
+function healthOf(result: SendResult): EndpointHealth {
+  if (result.kind === "answer") return "answered";
+  switch (result.errorType) {
+    case "network":
+      return "failed";
+    case "timeout":
+      return "timeout";
+    case "blocked":
+    case "invalid":
+      return "not asked";
+  }
 }
 
 export function createDeliver(dependencies: DeliverDependencies) {
@@ -287,7 +298,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
       const target = await resolve(work.delivery);
       if (target.kind === "unknown") {
         await defer(work, LOOKUP_DEFER_MS, work.delivery.isReserved);
-        return "other";
+        return "not asked";
       }
       const answered = await attempt(work.delivery, target);
       const { result, outcome } = answered;
@@ -296,8 +307,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
         settlementOf(work, answered, decision),
       );
       report(work, answered, decision, settled === "stale");
-      if (result.kind === "answer") return "answered";
-      return result.errorType === "timeout" ? "timeout" : "other";
+      return healthOf(result);
     },
     /** Puts the delivery off without an attempt. */
     defer,

@@ -2,8 +2,8 @@
 import { abortableSleep } from "@pipeline/shared/loop";
 import type { Scripts } from "@pipeline/shared/scripts";
 import type { Logger } from "@pipeline/shared/logger";
-import type { EndpointGate } from "./core/endpoint-gate.ts";
-import type { Deliver, EndpointHealth } from "./deliver.ts";
+import type { EndpointGate, EndpointHealth } from "./core/endpoint-gate.ts";
+import type { Deliver } from "./deliver.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Work } from "./work.ts";
 
@@ -98,20 +98,20 @@ export function createSlots(options: SlotsOptions): Slots {
     );
   }
 
-  /** "other" without having settled when stopping: the entry stays pending and is released. */
+  /** "not asked" without having settled when stopping: the entry stays pending and is released. */
   async function perform(
     work: Work,
     hasToken: boolean,
   ): Promise<EndpointHealth> {
     const delayMs = await reservedDelay(work);
-    if (delayMs === null) return "other";
+    if (delayMs === null) return "not asked";
     if (delayMs > 0) {
       if (hasToken) limiter.giveBack(1);
       await deliver.defer(work, delayMs, delayMs < RESERVATION_HORIZON_MS);
-      return "other";
+      return "not asked";
     }
     if (!hasToken && !(await insist(() => limiter.take(1, signal))))
-      return "other";
+      return "not asked";
     return deliver.deliver(work);
   }
 
@@ -121,7 +121,7 @@ export function createSlots(options: SlotsOptions): Slots {
     hasToken: boolean,
   ): Promise<void> {
     running.set(work.entryId, { work, startedAt });
-    let health: EndpointHealth = "other";
+    let health: EndpointHealth = "not asked";
     try {
       health = await perform(work, hasToken);
     } catch (error) {

@@ -4,8 +4,14 @@
 //   healthy         it answers, and nothing in flight is overdue: all but a quarter of the slots
 //   new or suspect  no answer yet, or an attempt is overdue, or the last one timed out: an eighth, at least one
 //
+// A failure (connection refused, unknown host) holds a slot no longer than an answer if it is quick, and counts as one;
+// a slow one counts as a timeout.
+//
 // What exceeds the share waits in the dispatcher (`park`) while the endpoint keeps answering, and goes back to Redis
 // (`defer`) once it is suspect. "Overdue" is four times the endpoint's usual answer time, at least a second.
+
+/** What an attempt says of its endpoint: it answered, could not be reached, ran into the deadline, or was not asked. */
+export type EndpointHealth = "answered" | "failed" | "timeout" | "not asked";
 
 export interface EndpointGate {
   /** Where a delivery to this endpoint goes now. `go` takes a slot; `defer` says for how long. */
@@ -15,7 +21,7 @@ export interface EndpointGate {
     endpoint: string,
     startedAt: number,
     now: number,
-    outcome: "answered" | "timeout" | "other",
+    outcome: EndpointHealth,
   ) => void;
   /** Whether deliveries parked for this endpoint should go back to Redis. */
   isSuspect: (endpoint: string, now: number) => boolean;
@@ -37,6 +43,7 @@ interface EndpointState {
 
 const ALONE_AFTER_MS = 60_000;
 const SHORTEST_OVERDUE_MS = 1000;
+const QUICK_FAILURE_MS = 250;
 const SHORTEST_DEFER_MS = 250;
 const LONGEST_DEFER_MS = 60_000;
 const NEW_ANSWER_WEIGHT = 0.2;
@@ -124,9 +131,15 @@ export function createEndpointGate(
       if (state === undefined) return;
       const index = state.startedAt.indexOf(startedAt);
       if (index !== -1) state.startedAt.splice(index, 1);
-      if (outcome === "timeout") state.hasTimedOut = true;
-      if (outcome !== "answered") return;
+      if (outcome === "not asked") return;
       const ms = now - startedAt;
+      if (
+        outcome === "timeout" ||
+        (outcome === "failed" && ms > QUICK_FAILURE_MS)
+      ) {
+        state.hasTimedOut = true;
+        return;
+      }
       state.answerMs =
         state.answerMs === null
           ? ms
