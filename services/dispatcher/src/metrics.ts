@@ -67,7 +67,11 @@ export function createMetrics(gauges: Gauges) {
       help,
       registers,
       async collect() {
-        this.set(await read());
+        try {
+          this.set(await read());
+        } catch {
+          this.set(Number.NaN); // Redis is away: one gauge must not take the whole page with it
+        }
       },
     });
   gauge(
