@@ -56,7 +56,7 @@ export function createConsume(options: ConsumeOptions) {
     if (tokens === 0 || signal.aborted) return 0;
     const entries = await next(tokens);
     if (entries.length > 0) await intake(entries, tokens, takenAt, signal);
-    else limiter.giveBack(tokens);
+    else if (limiter.isFresh(takenAt)) limiter.giveBack(tokens);
     return 0;
   };
 }
