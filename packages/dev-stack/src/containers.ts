@@ -7,6 +7,7 @@ import {
   ImageName,
   Network,
   Wait,
+  type StartedNetwork,
   type StartedTestContainer,
 } from "testcontainers";
 import { localJwtSecret, signApiKey } from "./api-keys.ts";
@@ -15,7 +16,8 @@ import { spawnGateway } from "./gateway-process.ts";
 import { migrate } from "./migrate.ts";
 import { freePort } from "./ports.ts";
 import { postgresAnswers } from "./postgres-server.ts";
-import { redisAnswers, redisSettings } from "./redis-server.ts";
+import { redisCommand } from "./redis-command.ts";
+import { redisSettings } from "./redis-server.ts";
 import { waitUntil } from "./server-process.ts";
 import type { Restartable, Stack, StackOptions } from "./stack.ts";
 
@@ -60,6 +62,7 @@ export async function startContainers(
       freePort(),
       options.ports?.gateway ?? freePort(),
     ]);
+  const redisUrl = `redis://127.0.0.1:${redisPort}`;
   const postgresUrl = `postgresql://postgres:postgres@127.0.0.1:${postgresPort}/postgres`;
   const names = images();
   const undo: (() => Promise<unknown>)[] = [];
@@ -89,7 +92,7 @@ export async function startContainers(
   }
 
   try {
-    const network = await new Network().start();
+    const network = await startNetwork(onProgress);
     undo.push(() => network.stop());
 
     const redis = await run(
@@ -106,7 +109,7 @@ export async function startContainers(
         ])
         .withExposedPorts({ container: 6379, host: redisPort }),
       names.redis,
-      () => redisAnswers(redisPort),
+      async () => (await redisCommand(redisUrl, ["PING"])) === "PONG",
     );
     const postgres = await run(
       new GenericContainer(names.postgres)
@@ -157,7 +160,7 @@ export async function startContainers(
 
     return {
       kind: "containers",
-      redisUrl: `redis://127.0.0.1:${redisPort}`,
+      redisUrl,
       postgresUrl,
       supabaseUrl: `http://127.0.0.1:${gatewayPort}`,
       serviceRoleKey: signApiKey({ role: "service_role" }),
@@ -172,6 +175,26 @@ export async function startContainers(
     await stop();
     throw error;
   }
+}
+
+/** The first start brings the library's reaper along, whose image may be out of reach when ours are not. */
+async function startNetwork(
+  onProgress: (line: string) => void,
+): Promise<StartedNetwork> {
+  try {
+    return await new Network().start();
+  } catch (error) {
+    if (isReaperDisabled()) throw error;
+    process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true";
+    onProgress(
+      `going on without the testcontainers reaper: ${(error as Error).message}`,
+    );
+    return new Network().start();
+  }
+}
+
+function isReaperDisabled(): boolean {
+  return process.env["TESTCONTAINERS_RYUK_DISABLED"] === "true";
 }
 
 /** Goes to Docker itself: the library's own stop() forgets the container. */
@@ -198,7 +221,7 @@ async function restartable(
 
 /** Without the library's reaper container nobody else would remove ours after a crash of this process. */
 function removeAtExit(started: StartedTestContainer): void {
-  if (process.env["TESTCONTAINERS_RYUK_DISABLED"] !== "true") return;
+  if (!isReaperDisabled()) return;
   const id = started.getId();
   process.once("exit", () => {
     spawn("docker", ["rm", "--force", "--volumes", id], {

@@ -52,6 +52,8 @@ export function redisAnswers(port: number): Promise<boolean> {
       socket.destroy(new Error("Redis is silent")),
     );
     socket.once("error", reject);
+    // Docker's port proxy accepts, then closes without a word, while nothing listens behind it.
+    socket.once("close", () => resolve(false));
     socket.once("data", (data) => {
       socket.destroy();
       resolve(data.toString().startsWith("+PONG"));
