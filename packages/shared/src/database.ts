@@ -1,6 +1,6 @@
 // Supabase through supabase-js. It never throws, so faults are told apart here.
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
-import { Agent, fetch as undiciFetch } from "undici";
+import { Agent, request } from "undici";
 import { PipelineError } from "./errors.ts";
 
 export type { SupabaseClient };
@@ -34,13 +34,21 @@ export function createDatabase(
     keepAliveTimeout: 30_000,
     connect: { timeout: 3000 },
   });
-  // undici's own fetch: an Agent from npm and the fetch built into Node may be of different majors.
-  const fetch = ((input: string, init?: object) =>
-    undiciFetch(input, {
-      ...init,
+  // For a batch of 100 rows, undici's fetch costs more than PostgREST's part in it; its request costs a third of that.
+  const fetch = (async (input: string, init: RequestInit) => {
+    const { statusCode, headers, body } = await request(input, {
+      method: init.method as "GET",
+      headers: Object.fromEntries(init.headers as Headers),
+      body: (init.body as string | undefined) ?? null,
       dispatcher,
       signal: AbortSignal.timeout(timeoutMs),
-    })) as unknown as typeof globalThis.fetch;
+    });
+    const text = await body.text();
+    return new Response(text === "" ? null : text, {
+      status: statusCode,
+      headers: headers as Record<string, string>,
+    });
+  }) as unknown as typeof globalThis.fetch;
   const client = createClient(url, serviceRoleKey, {
     auth: {
       persistSession: false,
