@@ -11,9 +11,11 @@ begin
     headers, max_attempts, idempotency_key, request_hash)
   select i.id, i.lead_id, i.client_id, i.endpoint_id, i.event, i.format, i.webhook_url, i.payload::jsonb, i.secret,
     i.headers, i.max_attempts, i.idempotency_key, i.request_hash
-  from jsonb_to_recordset(deliveries) as i (id uuid, lead_id uuid, client_id uuid, endpoint_id uuid, event text, format text,
-    webhook_url text, payload text, secret text, headers text, max_attempts integer, idempotency_key text, request_hash text)
-  order by i.idempotency_key, i.id
+  from rows from (jsonb_to_recordset(deliveries) as (id uuid, lead_id uuid, client_id uuid, endpoint_id uuid, event text,
+    format text, webhook_url text, payload text, secret text, headers text, max_attempts integer, idempotency_key text,
+    request_hash text)) with ordinality as i
+  -- Calls side by side meet shared keys in one order, so they cannot deadlock; within a call a key's first item wins.
+  order by i.idempotency_key, i.ordinality
   on conflict do nothing;
 
   return query
