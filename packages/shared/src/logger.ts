@@ -1,6 +1,6 @@
 import { type Logger, type LoggerOptions, pino, stdTimeFunctions } from "pino";
 
-const FLUSH_BYTES = 4096;
+const FLUSH_BYTES = 32_768;
 const FLUSH_INTERVAL_MS = 200;
 
 /** JSON lines on stdout. Fields are chosen by the caller; payloads, secrets, e-mail addresses and full URLs never are. */
