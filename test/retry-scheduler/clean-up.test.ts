@@ -16,8 +16,6 @@ beforeEach(async () => {
 });
 
 test("removes consumers of processes that are gone and keeps the others", async () => {
-  const { createCleanUp } =
-    await import("../../services/retry-scheduler/src/clean-up.ts");
   const owner = await queue.inFlight("owner");
   await queue.redis.xgroup(
     "CREATECONSUMER",
@@ -50,8 +48,6 @@ test("removes consumers of processes that are gone and keeps the others", async 
 });
 
 test("trims dead letters that are older than they are kept, and no others", async () => {
-  const { createCleanUp } =
-    await import("../../services/retry-scheduler/src/clean-up.ts");
   const { redis, keys, scripts } = queue;
   const monthAgo = Date.now() - 31 * 86_400_000;
   // Trimming is approximate: whole nodes of 100 entries go.

@@ -98,7 +98,8 @@ describe("enqueue", () => {
       await expect(
         queue.scripts.enqueue([item(randomUUID())], NO_LIMIT),
       ).rejects.toThrow("WRONGTYPE");
-      if (name === "inflight") expect(await queue.waiting()).toEqual([]);
+      await queue.redis.del(queue.keys[name]);
+      expect(await queue.waiting()).toEqual([]);
     },
   );
 

@@ -125,7 +125,7 @@ export async function createQueue(url: string) {
     snapshot: async () => {
       const names = (await redis.keys(`*${keys.stream}*`)).sort();
       const dumps = await Promise.all(
-        names.map(async (name) => [name, (await redis.dump(name))?.toString()]),
+        names.map(async (name) => [name, await redis.dump(name)]),
       );
       return Object.fromEntries(dumps) as Record<string, string>;
     },

@@ -24,8 +24,7 @@ function faultOf(env: NodeJS.ProcessEnv): string {
   try {
     readEnvironment(schema, env);
   } catch (error) {
-    expect(hasCode(error, "CONFIG_INVALID")).toBe(true);
-    return errorMessage(error);
+    if (hasCode(error, "CONFIG_INVALID")) return errorMessage(error);
   }
   throw new Error("the environment was accepted");
 }

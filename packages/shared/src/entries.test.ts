@@ -120,6 +120,10 @@ test.each([
     "webhook_url must be an http or https URL without credentials",
   ],
   [
+    { ...minimal, webhook_url: "https://user@a.test" },
+    "webhook_url must be an http or https URL without credentials",
+  ],
+  [
     { ...minimal, webhook_url: "/hook" },
     "webhook_url must be an http or https URL without credentials",
   ],
