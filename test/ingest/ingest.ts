@@ -1,0 +1,238 @@
+// An ingest of the test's own, on the run's stack or on servers that the test takes away.
+import { randomBytes, randomUUID } from "node:crypto";
+import {
+  createServer,
+  request as httpRequest,
+  type ServerResponse,
+} from "node:http";
+import type { AddressInfo } from "node:net";
+import { createDatabase, unwrap } from "@pipeline/shared/database";
+import { createLogger } from "@pipeline/shared/logger";
+import { inject } from "vitest";
+import { createApp } from "../../services/ingest/src/app.ts";
+import { readConfig } from "../../services/ingest/src/config.ts";
+import { createQueue } from "../support/queue.ts";
+
+export const HOOK = "https://hooks.example.com/catch/12345/abcdef/";
+export const ENCRYPTION_KEY = randomBytes(32).toString("base64");
+
+/** What the tests look at in an answer; the routes decide which of it is there. */
+export interface Answer {
+  status: string;
+  error: string;
+  issues: { path: string; message: string }[];
+  delivery: Record<string, unknown> & { id: string };
+  deliveries: Answer[] & { id: string }[];
+  deadLetters: { entryId: string; deliveryId: string; reason: string }[];
+  total: number;
+  nextCursor: string | null;
+  count: number;
+  skipped: { entryId: string; error: string }[];
+  queue: Record<string, number>;
+  outcomes: Record<string, number>;
+}
+
+export interface Reply {
+  status: number;
+  headers: Headers;
+  body: Answer;
+}
+
+export async function send(
+  url: string,
+  method: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Reply> {
+  const response = await fetch(url, {
+    method,
+    headers: {
+      ...(body !== undefined && { "content-type": "application/json" }),
+      ...headers,
+    },
+    ...(body !== undefined && {
+      body: typeof body === "string" ? body : JSON.stringify(body),
+    }),
+  });
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: (await response.json()) as Answer,
+  };
+}
+
+export interface IngestOptions {
+  redisUrl?: string;
+  supabaseUrl?: string;
+  env?: Record<string, string>;
+}
+
+export async function startIngest(options: IngestOptions = {}) {
+  const stack = inject("stack");
+  const redisUrl = options.redisUrl ?? stack.redisUrl;
+  const queue = await createQueue(redisUrl);
+  const config = readConfig({
+    REDIS_URL: redisUrl,
+    SUPABASE_URL: options.supabaseUrl ?? stack.supabaseUrl,
+    SUPABASE_SERVICE_ROLE_KEY: stack.serviceRoleKey,
+    WEBHOOK_ENCRYPTION_KEY: ENCRYPTION_KEY,
+    STREAM_KEY: queue.keys.stream,
+    PORT: "0",
+    LOG_LEVEL: "silent",
+    ...options.env,
+  });
+  const app = await createApp(config, createLogger("ingest", config.logLevel));
+  const origin = await app.start();
+  const api = `${origin}/api/webhook-delivery`;
+  return {
+    origin,
+    api,
+    queue,
+    post: (path: string, body?: unknown, headers?: Record<string, string>) =>
+      send(`${api}${path}`, "POST", body, headers),
+    get: (path: string) => send(`${api}${path}`, "GET"),
+    remove: (path: string) => send(`${api}${path}`, "DELETE"),
+    stop: async () => {
+      await app.stop();
+      queue.close();
+    },
+  };
+}
+
+export type Ingest = Awaited<ReturnType<typeof startIngest>>;
+
+/** Supabase as the service role sees it. */
+export function openDatabase() {
+  const stack = inject("stack");
+  const { client, close } = createDatabase(
+    stack.supabaseUrl,
+    stack.serviceRoleKey,
+    10_000,
+  );
+  async function insert(table: string, row: object): Promise<{ id: string }> {
+    const rows: { id: string }[] = await unwrap(
+      client.from(table).insert(row).select("id"),
+    );
+    return rows[0]!;
+  }
+  return {
+    client,
+    close,
+    insert,
+    /** A lead of a campaign of a client. */
+    insertLead: async (lead: object = {}) => {
+      const owner = await insert("clients", { name: "ACME" });
+      const magnet = await insert("lead_magnets", {
+        client_id: owner.id,
+        name: "Guide",
+      });
+      const campaign = await insert("campaigns", {
+        client_id: owner.id,
+        name: "Spring",
+        lead_magnet_id: magnet.id,
+      });
+      const { id } = await insert("leads", {
+        campaign_id: campaign.id,
+        email: "grace@example.com",
+        first_name: "Grace",
+        custom_fields: { plan: "pro" },
+        ...lead,
+      });
+      return { id, clientId: owner.id, campaignId: campaign.id };
+    },
+    row: async (id: string): Promise<Record<string, unknown> | undefined> => {
+      const rows: Record<string, unknown>[] = await unwrap(
+        client.from("webhook_deliveries").select("*").eq("id", id),
+      );
+      return rows[0];
+    },
+    /** Records an attempt, as the dispatcher's recorder does. */
+    record: async (
+      id: string,
+      attempt: number,
+      status: "sent" | "success" | "failed",
+      more: object = {},
+    ) => {
+      const at = new Date().toISOString();
+      await unwrap(
+        client.rpc("record_attempts", {
+          attempts: [
+            {
+              delivery_id: id,
+              attempt,
+              attempted_at: at,
+              duration_ms: 5,
+              status,
+              response_status: status === "success" ? 200 : 500,
+              response_body: "body",
+              error: status === "success" ? null : "HTTP 500",
+              error_type: status === "success" ? null : "http",
+              retry_at: status === "sent" ? at : null,
+              ...more,
+            },
+          ],
+        }),
+      );
+    },
+  };
+}
+
+export type TestDatabase = ReturnType<typeof openDatabase>;
+
+/** A way to the run's Supabase that a test can block. */
+export async function startSupabaseProxy() {
+  const upstream = new URL(inject("stack").supabaseUrl);
+  const calls: string[] = [];
+  const silent = new Set<ServerResponse>();
+  let mode: "open" | "down" | "silent" = "open";
+  const server = createServer((request, response) => {
+    calls.push(request.url ?? "");
+    if (mode === "silent") {
+      silent.add(response);
+      return;
+    }
+    if (mode === "down") {
+      response.writeHead(503, { "content-type": "application/json" });
+      response.end('{"message":"PostgREST does not answer"}');
+      return;
+    }
+    const forwarded = httpRequest(
+      {
+        host: upstream.hostname,
+        port: upstream.port,
+        path: request.url,
+        method: request.method,
+        headers: request.headers,
+      },
+      (reply) => {
+        response.writeHead(reply.statusCode ?? 500, reply.headers);
+        reply.pipe(response);
+      },
+    );
+    request.pipe(forwarded);
+  });
+  await new Promise<void>((resolve) => {
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    calls,
+    set: (next: typeof mode) => {
+      mode = next;
+    },
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+export type SupabaseProxy = Awaited<ReturnType<typeof startSupabaseProxy>>;
+
+export const sample = (more: object = {}) => ({
+  test: true,
+  webhookUrl: HOOK,
+  ...more,
+});
+
+export const unknownId = () => randomUUID();
