@@ -76,7 +76,9 @@ test("two schedulers share the work: every retry is promoted once, never early, 
   });
   await queue.scripts.reinject(retries);
   expect(Date.now()).toBeLessThan(startsAt);
-  const dueAts = new Map(retries.map(({ id, dueAt }) => [id, dueAt]));
+  const dueAts = new Map<string, number>(
+    retries.map(({ id, dueAt }) => [id, dueAt]),
+  );
   await vi.waitFor(
     async () => expect(await ownEntries(dueAts)).toHaveLength(2000),
     { timeout: 15_000, interval: 500 },

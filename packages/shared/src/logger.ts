@@ -11,6 +11,7 @@ export function createLogger(service: string, level: string): Logger {
     dest: 1,
     sync: false,
     minLength: FLUSH_BYTES,
+    maxWrite: 2 * FLUSH_BYTES, // must be larger
   });
   setInterval(() => destination.flush(), FLUSH_INTERVAL_MS).unref();
   const options: LoggerOptions = {
