@@ -17,12 +17,13 @@ COPY services/dispatcher/package.json services/dispatcher/
 COPY services/retry-scheduler/package.json services/retry-scheduler/
 
 FROM install AS install-services
-RUN pnpm install --prod --frozen-lockfile \
+# Four connections: with its default of up to 64, measured behind one proxy, pnpm took 64 s instead of 15.
+RUN pnpm install --prod --frozen-lockfile --network-concurrency=4 \
   --filter "@pipeline/ingest..." --filter "@pipeline/dispatcher..." --filter "@pipeline/retry-scheduler..."
 
 FROM install AS install-dev-stack
 # Postgres and PostgREST as npm packages are optional dependencies; here they have containers of their own.
-RUN pnpm install --prod --frozen-lockfile --no-optional --filter "@pipeline/dev-stack..."
+RUN pnpm install --prod --frozen-lockfile --network-concurrency=4 --no-optional --filter "@pipeline/dev-stack..."
 
 FROM ${NODE_IMAGE} AS base
 ENV NODE_ENV=production
