@@ -185,3 +185,21 @@ test("goes on by itself after Redis was away and lost everything, and logs littl
   expect(performance.now() - resumedAt).toBeLessThan(10_000);
   expect(service.lines.length - linesBefore).toBeLessThan(20);
 });
+
+test("promotes while Supabase is away, says so on /readyz, logs little and still ends at once", async () => {
+  const { service, port } = await start({
+    SUPABASE_URL: `http://127.0.0.1:${await freePort()}`,
+  });
+  await waitForHttp(`http://127.0.0.1:${port}/healthz`);
+  const dueAts = new Map([[await schedule(Date.now() + 1500), 0]]);
+  await vi.waitFor(
+    async () => expect(await ownEntries(dueAts)).toHaveLength(1),
+    { timeout: 10_000, interval: 50 },
+  );
+  const ready = await fetch(`http://127.0.0.1:${port}/readyz`);
+  expect(ready.status).toBe(503);
+  expect(await ready.json()).toMatchObject({ checks: { redis: "ok" } });
+  expect(await queue.redis.exists(queue.keys.epoch)).toBe(0);
+  expect(service.lines.length).toBeLessThan(20);
+  expect(await service.stop()).toBe(0);
+});
