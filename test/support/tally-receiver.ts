@@ -1,0 +1,85 @@
+// A receiver for many deliveries: it keeps a few numbers per webhook-id instead of whole requests.
+//   /ok  /500  /404  /flaky/<n> fails n times first  /slow/<ms>
+import { createHash } from "node:crypto";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { buffer } from "node:stream/consumers";
+
+export interface Tally {
+  path: string;
+  /** When each request came, ms since 1970. */
+  requestedAt: number[];
+  /** Requests that were answered 2xx, or would have been had the sender stayed. */
+  accepted: number;
+}
+
+export interface TallyReceiver {
+  url: string;
+  tallies: Map<string, Tally>;
+  /** What must never happen: a request without an id, or one id with two bodies. */
+  faults: string[];
+  requests: () => number;
+  close: () => Promise<void>;
+}
+
+export async function startTallyReceiver(): Promise<TallyReceiver> {
+  const tallies = new Map<string, Tally>();
+  const digests = new Map<string, string>();
+  const faults: string[] = [];
+  let requests = 0;
+
+  function answer(tally: Tally, response: ServerResponse): void {
+    const [, mode, value] = tally.path.split("/");
+    const end = (status: number) => {
+      if (status === 200) tally.accepted++;
+      response.writeHead(status).end();
+    };
+    if (mode === "slow") setTimeout(end, Number(value), 200);
+    else if (mode === "flaky")
+      end(tally.requestedAt.length > Number(value) ? 200 : 500);
+    else end(mode === "ok" ? 200 : Number(mode));
+  }
+
+  function take(
+    id: string,
+    path: string,
+    body: Buffer,
+    response: ServerResponse,
+  ): void {
+    requests++;
+    const digest = createHash("sha1").update(body).digest("base64");
+    if (id === "") faults.push("a request without a webhook-id");
+    if ((digests.get(id) ?? digest) !== digest)
+      faults.push(`${id}: two bodies under one webhook-id`);
+    digests.set(id, digest);
+    let tally = tallies.get(id);
+    if (tally === undefined) {
+      tally = { path, requestedAt: [], accepted: 0 };
+      tallies.set(id, tally);
+    }
+    tally.requestedAt.push(Date.now());
+    answer(tally, response);
+  }
+
+  const server = createServer((request, response) => {
+    const id = String(request.headers["webhook-id"] ?? "");
+    buffer(request).then(
+      (body) => take(id, request.url ?? "", body, response),
+      () => undefined, // the sender was killed in the middle of its request
+    );
+  });
+  await new Promise<void>((resolve) => {
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    tallies,
+    faults,
+    requests: () => requests,
+    close: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
