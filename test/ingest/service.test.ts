@@ -108,7 +108,7 @@ describe("the ingest service", () => {
       'webhook_deliveries_enqueued_total{format="raw"} 2',
     );
     expect(metrics).toContain(
-      'webhook_ingest_requests_total{route="POST /api/webhook-delivery/",status_class="4xx"} 5',
+      'webhook_ingest_requests_total{route="POST /api/webhook-delivery",status_class="4xx"} 5',
     );
   });
 

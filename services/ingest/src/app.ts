@@ -133,7 +133,10 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
 
   async function stop(): Promise<void> {
     isDraining = true;
+    // Closing ends the idle connections once; those that become idle later would keep it waiting for their clients.
+    const reaper = setInterval(() => server.server.closeIdleConnections(), 50);
     await server.close();
+    clearInterval(reaper);
     await intake.drain();
     redis.disconnect();
     await Promise.all([forWrites.close(), forReads.close()]);
