@@ -94,9 +94,12 @@ export async function startTestReceiver(
   };
 }
 
-/** For one test, which closes it at its end. */
-export async function receiverForTest(answer?: Answer): Promise<TestReceiver> {
+/** For one test, which closes it at its end; concurrent tests pass the `onTestFinished` of their context. */
+export async function receiverForTest(
+  answer?: Answer,
+  onFinished: (close: () => Promise<void>) => void = onTestFinished,
+): Promise<TestReceiver> {
   const receiver = await startTestReceiver(answer);
-  onTestFinished(receiver.close);
+  onFinished(receiver.close);
   return receiver;
 }

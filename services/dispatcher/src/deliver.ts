@@ -1,5 +1,5 @@
 // One attempt, from the endpoint's settings to the settlement. Whatever goes wrong with it is an outcome, not an exception.
-import { type Delivery, toFields } from "@pipeline/shared/entries";
+import { type Delivery, isHttpUrl, toFields } from "@pipeline/shared/entries";
 import { hasCode } from "@pipeline/shared/errors";
 import type { Fields, Settlement } from "@pipeline/shared/scripts";
 import type { Sealer } from "@pipeline/shared/seal";
@@ -48,6 +48,8 @@ type Target =
   | { kind: "unknown" };
 
 interface Answered {
+  /** Where it was sent; null when it was not. */
+  url: string | null;
   result: SendResult;
   outcome: Outcome;
   signature: string | null;
@@ -97,6 +99,13 @@ export function createDeliver(dependencies: DeliverDependencies) {
             kind: "invalid",
             error: "endpoint_id: the endpoint is disabled",
           };
+        if (endpoint !== null && !isHttpUrl(endpoint.url)) {
+          return {
+            kind: "invalid",
+            error:
+              "endpoint_id: the endpoint's url must be an http or https URL without credentials",
+          };
+        }
         if (endpoint !== null) ({ url, secret, headers } = endpoint);
         else if (url === null)
           return {
@@ -145,6 +154,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
         error: target.error,
       };
       return {
+        url: null,
         result,
         outcome: classify(result, startedAt),
         signature: null,
@@ -166,6 +176,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
     });
     const endedAt = now();
     return {
+      url: target.url,
       result,
       outcome: classify(result, endedAt),
       signature,
@@ -243,7 +254,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
     decision: Decision,
     isStale: boolean,
   ): void {
-    const { result, outcome, durationMs } = answered;
+    const { url, result, outcome, durationMs } = answered;
     const status = result.kind === "answer" ? result.status : null;
     const errorType = outcome.kind === "delivered" ? null : outcome.errorType;
     metrics.attempted({
@@ -257,7 +268,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
       {
         deliveryId: delivery.id,
         entryId,
-        origin: originOf(delivery.webhookUrl),
+        origin: originOf(url ?? delivery.webhookUrl),
         endpointId: delivery.endpointId,
         attempt: delivery.attempt,
         maxAttempts: maxAttemptsOf(delivery, policy.schedule),
@@ -303,6 +314,9 @@ export function createDeliver(dependencies: DeliverDependencies) {
       const answered = await attempt(work.delivery, target);
       const { result, outcome } = answered;
       const decision = decide(outcome, work.delivery, policy, random());
+      const { endpointId } = work.delivery;
+      if (outcome.kind === "final" && outcome.isGone && endpointId !== null)
+        endpoints.disable(endpointId);
       const settled = await settler.settle(
         settlementOf(work, answered, decision),
       );
@@ -327,6 +341,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
       };
       const startedAt = now();
       const answered = {
+        url: null,
         result,
         outcome: classify(result, startedAt),
         signature: null,

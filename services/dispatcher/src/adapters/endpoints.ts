@@ -16,9 +16,12 @@ export interface Endpoints {
    * DATABASE_UNAVAILABLE.
    */
   find: (endpointId: string) => Promise<Endpoint | null>;
+  /** Holds from now on in this process; the database learns of it with the attempt's record. */
+  disable: (endpointId: string) => void;
 }
 
-const FRESH_FOR_MS = 30_000;
+/** Shorter than any retry delay that is in use: a retry goes by the settings of its moment. */
+const FRESH_FOR_MS = 1000;
 const AFTER_FAULT_FRESH_FOR_MS = 2000;
 const KEPT_ENDPOINTS = 50_000;
 
@@ -95,6 +98,12 @@ export function createEndpoints(
         if (cached === undefined) throw error;
         return cached.endpoint;
       }
+    },
+    disable: (endpointId) => {
+      const cached = known.get(endpointId);
+      if (cached === undefined || cached.endpoint === null) return;
+      const endpoint = { ...cached.endpoint, isActive: false };
+      known.set(endpointId, { endpoint, freshUntil: now() + FRESH_FOR_MS });
     },
   };
 }
