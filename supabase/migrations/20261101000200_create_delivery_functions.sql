@@ -100,12 +100,14 @@ begin
 end;
 $$;
 
--- A page of deliveries that should have moved on before `overdue_at` and have not, in id order after `after_id`.
+-- A page of deliveries that should have moved on before `overdue_at` and have not, in id order after `after_id`. What has
+-- not moved for a week is left to a person: on a database taken over from an older worker it may be months old.
 create or replace function public.unfinished_deliveries(overdue_at timestamptz, after_id uuid, page_size integer)
 returns setof public.webhook_deliveries language sql stable security invoker set search_path = '' as $$
   select * from public.webhook_deliveries d
   where d.status in ('pending', 'sent') and d.id > after_id
     and greatest(d.next_retry_at, d.updated_at) < overdue_at
+    and greatest(d.next_retry_at, d.updated_at) > now() - interval '7 days'
   order by d.id limit page_size;
 $$;
 

@@ -116,7 +116,10 @@ export function createIntake(options: IntakeOptions) {
     const admissions = ids.length === 0 ? [] : await admitted(ids, signal);
     let atHand = limiter.isFresh(takenAt) ? tokens : 0;
     for (const [i, entry] of read.entries()) {
-      if (admissions[i] !== true) continue;
+      if (admissions[i] !== true) {
+        if (!signal.aborted) logger.info(ids[i], "entry.duplicate_removed");
+        continue;
+      }
       const work = toWork(entry, parsed[i]!);
       if (work === null) continue;
       if (atHand === 0) atHand = await limiter.take(read.length - i, signal);
