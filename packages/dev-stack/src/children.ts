@@ -39,6 +39,7 @@ const children = new Map<
   { entry: Entry; child: ChildProcess; killSignal: NodeJS.Signals }
 >();
 const folders = new Set<string>();
+const endSteps = new Set<() => void>();
 let installed = false;
 
 export interface TrackedOptions extends Omit<
@@ -92,6 +93,13 @@ export function trackFolder(folder: string): void {
 export function untrackFolder(folder: string): void {
   folders.delete(folder);
   save();
+}
+
+/** Runs the step when this process ends without having dropped it; the step cannot await. Returns what drops it. */
+export function runAtEnd(step: () => void): () => void {
+  install();
+  endSteps.add(step);
+  return () => endSteps.delete(step);
 }
 
 /** Resolves once the child is gone; escalates to SIGKILL after `graceMs`. */
@@ -171,6 +179,8 @@ function install(): void {
 }
 
 function killAll(): void {
+  for (const step of endSteps) step();
+  endSteps.clear();
   for (const { child, killSignal } of children.values()) {
     child.kill(killSignal);
     child.kill("SIGCONT");

@@ -11,7 +11,7 @@ import {
   type StartedTestContainer,
 } from "testcontainers";
 import { localJwtSecret, signApiKey } from "./api-keys.ts";
-import { stopChild, trackFolder, untrackFolder } from "./children.ts";
+import { runAtEnd, stopChild, trackFolder, untrackFolder } from "./children.ts";
 import { spawnGateway } from "./gateway-process.ts";
 import { migrate } from "./migrate.ts";
 import { freePort } from "./ports.ts";
@@ -66,6 +66,7 @@ export async function startContainers(
   const postgresUrl = `postgresql://postgres:postgres@127.0.0.1:${postgresPort}/postgres`;
   const names = images();
   const undo: (() => Promise<unknown>)[] = [];
+  const containers: StartedTestContainer[] = [];
   async function stop(): Promise<void> {
     for (const step of undo.splice(0).toReversed()) await step();
     if (dataDirectory === undefined) {
@@ -85,7 +86,7 @@ export async function startContainers(
     undo.push(() =>
       started.stop({ remove: true, removeVolumes: true, timeout: 5_000 }),
     );
-    removeAtExit(started);
+    containers.push(started);
     await waitUntil(what, 60_000, isReady);
     onProgress(`${what} in a container`);
     return restartable(started, () => waitUntil(what, 60_000, isReady));
@@ -94,6 +95,8 @@ export async function startContainers(
   try {
     const network = await startNetwork(onProgress);
     undo.push(() => network.stop());
+    const drop = removeAtEnd(network, containers);
+    undo.push(async () => drop());
 
     const redis = await run(
       new GenericContainer(names.redis)
@@ -219,15 +222,16 @@ async function restartable(
   };
 }
 
-/** Without the library's reaper container nobody else would remove ours after a crash of this process. */
-function removeAtExit(started: StartedTestContainer): void {
-  if (!isReaperDisabled()) return;
-  const id = started.getId();
-  process.once("exit", () => {
-    spawn("docker", ["rm", "--force", "--volumes", id], {
-      detached: true,
-      stdio: "ignore",
-    }).unref();
+/** Without the library's reaper container nobody else would remove ours after the end of this process. */
+function removeAtEnd(
+  network: StartedNetwork,
+  containers: StartedTestContainer[],
+): () => void {
+  if (!isReaperDisabled()) return () => undefined;
+  return runAtEnd(() => {
+    const ids = containers.map((container) => container.getId()).join(" ");
+    const script = `docker rm --force --volumes ${ids}; docker network rm ${network.getId()}`;
+    spawn("sh", ["-c", script], { detached: true, stdio: "ignore" }).unref();
   });
 }
 
