@@ -82,7 +82,7 @@ test.each([
       will_retry: false,
       retry_at: null,
     });
-    expect(attempt?.["duration_ms"]).toBeGreaterThanOrEqual(0);
+    expect(attempt?.duration_ms).toBeGreaterThanOrEqual(0);
   },
 );
 

@@ -119,7 +119,8 @@ describe.concurrent("retries", () => {
   }) => {
     const soon = failing(1, 503, () => ({ "retry-after": "0" }));
     const receiver = await receiverForTest(soon, onTestFinished);
-    await own.ended(await add(receiver));
+    const row = await own.ended(await add(receiver));
+    expect(row.attempt).toBe(2);
     expectGaps(receiver, [1000]);
   });
 

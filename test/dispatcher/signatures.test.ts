@@ -53,10 +53,12 @@ test.each(
   const payload = BODIES[bodyName as keyof typeof BODIES];
   const request = await deliver(secret, payload);
   expect(verify(request, secret)).toEqual(JSON.parse(payload));
-  expect(() => verify(request, `${secret.slice(0, -4)}AAAA`)).toThrow();
-  expect(() =>
-    verify({ ...request, body: Buffer.from("{}") }, secret),
-  ).toThrow();
+  expect(() => verify(request, `${secret.slice(0, -4)}AAAA`)).toThrow(
+    "No matching signature found",
+  );
+  expect(() => verify({ ...request, body: Buffer.from("{}") }, secret)).toThrow(
+    "No matching signature found",
+  );
   // Existing receivers take the secret as the text it is, with or without whsec_.
   expect(request.headers["x-webhook-signature"]).toBe(
     createHmac("sha256", secret).update(request.body).digest("hex"),

@@ -48,7 +48,9 @@ export interface DeliveryRow {
 export interface AttemptRow {
   attempt_number: number;
   attempted_at: string;
+  duration_ms: number;
   response_status: number | null;
+  response_body: string | null;
   error: string | null;
   error_type: string | null;
   [column: string]: unknown;
