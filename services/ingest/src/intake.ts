@@ -35,8 +35,8 @@ export interface Accepted {
 
 export interface IntakeOptions {
   lookups: Lookups;
-  writes: DeliveryWrites;
-  queue: Queue;
+  writes: Pick<DeliveryWrites, "create">;
+  queue: Pick<Queue, "admit" | "release" | "enqueue">;
   sealer: Sealer;
   maxAttempts: number;
   onEnqueued: (format: string, count: number) => void;

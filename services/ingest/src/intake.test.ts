@@ -1,0 +1,112 @@
+import { PipelineError } from "@pipeline/shared/errors";
+import { createLogger } from "@pipeline/shared/logger";
+import { createSealer } from "@pipeline/shared/seal";
+import { describe, expect, it } from "vitest";
+import type { PlannedDelivery } from "./core/plan-delivery.ts";
+import { createIntake } from "./intake.ts";
+
+const logger = createLogger("test", "silent");
+
+/** An intake whose database answers as the campaign names say: refuse, away, or store. */
+function setUp() {
+  const calls: number[] = [];
+  const enqueued: string[] = [];
+  const nameOf = ({ delivery }: PlannedDelivery) =>
+    (JSON.parse(delivery.payload) as { campaign: { name: string } }).campaign
+      .name;
+  const intake = createIntake({
+    lookups: {
+      lead: () => Promise.resolve(null),
+      endpoint: () => Promise.resolve(null),
+    },
+    writes: {
+      create: (planned: PlannedDelivery[]) => {
+        calls.push(planned.length);
+        const names = planned.map(nameOf);
+        if (names.includes("away"))
+          return Promise.reject(
+            new PipelineError("DATABASE_UNAVAILABLE", "away"),
+          );
+        if (names.includes("refuse"))
+          return Promise.reject(
+            new PipelineError("DATABASE_REFUSED", "22P05 bad"),
+          );
+        if (names.includes("orphan"))
+          return Promise.reject(
+            new PipelineError("DATABASE_REFUSED", "23503 no such lead"),
+          );
+        return Promise.resolve(
+          planned.map(({ delivery }) => ({
+            outcome: "created" as const,
+            id: delivery.id,
+            lead_id: null,
+            webhook_url: delivery.webhookUrl,
+            status: "pending",
+            attempt: 1,
+          })),
+        );
+      },
+    },
+    queue: {
+      admit: (want: number) => Promise.resolve(want),
+      release: () => undefined,
+      enqueue: (deliveries) => {
+        enqueued.push(...deliveries.map(({ id }) => id));
+        return Promise.resolve(deliveries.length);
+      },
+    },
+    sealer: createSealer(Buffer.alloc(32).toString("base64")),
+    maxAttempts: 4,
+    onEnqueued: () => undefined,
+    logger,
+    warn: () => undefined,
+  });
+  const accept = (campaignName: string, customFields = {}) =>
+    intake.accept({
+      test: true,
+      webhookUrl: "https://example.com/hook",
+      campaignName,
+      customFields,
+    });
+  return { accept, calls, enqueued };
+}
+
+const statusOf = (
+  outcome: Awaited<ReturnType<ReturnType<typeof setUp>["accept"]>>,
+) => (outcome.ok ? 202 : outcome.refusal.status);
+
+describe("taking in deliveries that arrive together", () => {
+  it("stores them in one call and enqueues what was stored", async () => {
+    const { accept, calls, enqueued } = setUp();
+    const outcomes = await Promise.all(
+      ["a", "b", "c"].map((name) => accept(name)),
+    );
+    expect(outcomes.map(statusOf)).toEqual([202, 202, 202]);
+    expect(calls).toEqual([3]);
+    expect(enqueued).toHaveLength(3);
+  });
+
+  it("blames a refused row alone", async () => {
+    const { accept, enqueued } = setUp();
+    const names = ["a", "b", "refuse", "c", "orphan", "d"];
+    const outcomes = await Promise.all(names.map((name) => accept(name)));
+    expect(outcomes.map(statusOf)).toEqual([202, 202, 422, 202, 404, 202]);
+    expect(enqueued).toHaveLength(4);
+  });
+
+  it("says 503 only to those whose call found the database away", async () => {
+    const { accept, calls, enqueued } = setUp();
+    // Payloads too large for one call together: the first call stores, the second finds the database away.
+    const large = { text: "x".repeat(250_000) };
+    const names = [...Array.from({ length: 8 }, () => "a"), "away"];
+    const outcomes = await Promise.all(
+      names.map((name) => accept(name, large)),
+    );
+    expect(calls).toEqual([8, 1]);
+    expect(outcomes.map(statusOf)).toEqual([
+      ...names.slice(1).map(() => 202),
+      503,
+    ]);
+    expect(enqueued).toHaveLength(8);
+  });
+});
