@@ -23,8 +23,8 @@ async function startParent(then: string) {
     `import { spawnTracked, trackFolder } from ${JSON.stringify(new URL("children.ts", import.meta.url).href)};
      trackFolder(${JSON.stringify(owned)});
      const child = spawnTracked("sleep", ["100"], { name: "sleeper" });
-     console.log(child.pid);
-     ${then}`,
+     ${then}
+     console.log(child.pid);`,
   );
   const parent = spawn(process.execPath, [script], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -39,11 +39,25 @@ async function startParent(then: string) {
 
 const runs = (pid: number) => startTimeOf(pid) !== undefined;
 
+// It listens to signals too, but does not act on them.
+const containers = JSON.stringify(
+  new URL("containers.ts", import.meta.url).href,
+);
+
 it.each([
   ["it ends", "setTimeout(() => process.exit(0), 50);", undefined],
-  ["an error is not caught", "throw new Error('x');", undefined],
+  [
+    "an error is not caught",
+    "setTimeout(() => { throw new Error('x'); }, 50);",
+    undefined,
+  ],
   ["SIGTERM arrives", "setInterval(() => {}, 1000);", "SIGTERM"],
   ["SIGINT arrives", "setInterval(() => {}, 1000);", "SIGINT"],
+  [
+    "SIGINT arrives with testcontainers loaded",
+    `setInterval(() => {}, 1000); await import(${containers});`,
+    "SIGINT",
+  ],
 ] as const)(
   "takes its children and temporary folders along when %s",
   async (_when, then, signal) => {

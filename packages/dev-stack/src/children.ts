@@ -169,13 +169,21 @@ function install(): void {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     const handler = () => {
       // Somebody else handles the signal and will stop us in order; "exit" then does the rest.
-      if (process.listenerCount(signal) > 1) return;
+      if (process.listenerCount(signal) > 1 + politeListeners()) return;
       killAll();
       process.off(signal, handler);
       process.kill(process.pid, signal);
     };
     process.on(signal, handler);
   }
+}
+
+/** signal-exit, which testcontainers brings along, listens to every signal but leaves the end to anybody else who does. */
+function politeListeners(): number {
+  const { __signal_exit_emitter__: emitter } = process as {
+    __signal_exit_emitter__?: { count: number };
+  };
+  return emitter?.count ?? 0;
 }
 
 function killAll(): void {
