@@ -1,99 +1,114 @@
-// A TCP connection that a test can spoil: what a network does between a service and its server.
-import { connect, createServer, type Socket } from "node:net";
-import type { AddressInfo } from "node:net";
+// A TCP connection that a test can spoil: what a network, or a death at a chosen moment, does to a service and its server.
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** `holes`: connections are accepted and stay open, and nothing passes in either direction. */
+/** `holes`: connections are made and stay open, and nothing passes. Present connections turn into holes and stay so. */
 export type ProxyMode = "pass" | "refuse" | "holes";
+type IsIt = (sent: Buffer) => boolean;
 
 export interface TcpProxy {
   port: number;
-  connections: () => number;
-  /** For present and future connections. `refuse` also resets the present ones. */
+  /** For new connections; `refuse` and `holes` also end the use of the present ones. */
   set: (mode: ProxyMode) => void;
   /** Resets the present connections; new ones pass. */
   cut: () => void;
   /**
-   * Looks at what clients send. When `isIt` is true of a chunk, that chunk still reaches the server, but the connection is
-   * reset before any answer to it comes back. Once; resolves when it has happened.
+   * Waits for a chunk that is the one and passes it on, but resets the connection when the server answers: what was asked
+   * for has been done, and nobody hears of it. Once.
    */
-  loseReplyTo: (isIt: (sent: Buffer) => boolean) => Promise<void>;
+  loseReplyTo: (isIt: IsIt) => Promise<void>;
+  /** Waits for a chunk that is the one; it never arrives, and the connection is a hole from there on. Once. */
+  swallow: (isIt: IsIt) => Promise<void>;
   close: () => Promise<void>;
 }
 
 interface Link {
   client: Socket;
   server: Socket;
+  isHole: boolean;
   isDoomed: boolean;
 }
 
-export async function startTcpProxy(target: {
-  port: number;
-  host?: string;
-}): Promise<TcpProxy> {
+export async function startTcpProxy(target: string): Promise<TcpProxy> {
+  const { hostname, port } = new URL(target);
   const links = new Set<Link>();
   let mode: ProxyMode = "pass";
-  let trap: { isIt: (sent: Buffer) => boolean; sprung: () => void } | undefined;
+  let trap:
+    | { isIt: IsIt; spring: (link: Link) => void; sprung: () => void }
+    | undefined;
 
   function reset(link: Link): void {
+    links.delete(link);
     link.client.resetAndDestroy();
     link.server.destroy();
-    links.delete(link);
+  }
+  const resetAll = () => {
+    for (const link of links) reset(link);
+  };
+
+  function sent(link: Link, chunk: Buffer): void {
+    if (trap?.isIt(chunk) === true) {
+      trap.spring(link);
+      trap.sprung();
+      trap = undefined;
+    }
+    if (!link.isHole) link.server.write(chunk);
   }
 
-  const proxy = createServer((client) => {
+  function answered(link: Link, chunk: Buffer): void {
+    if (link.isHole) return;
+    if (link.isDoomed) reset(link);
+    else link.client.write(chunk);
+  }
+
+  const proxy = createServer({ noDelay: true }, (client) => {
     if (mode === "refuse") {
       client.resetAndDestroy();
       return;
     }
-    const server = connect(target.port, target.host ?? "127.0.0.1");
-    const link: Link = { client, server, isDoomed: false };
+    const server = connect({
+      port: Number(port),
+      host: hostname,
+      noDelay: true,
+    });
+    const isHole = mode === "holes";
+    const link: Link = { client, server, isHole, isDoomed: false };
     links.add(link);
-    client.setNoDelay(true);
-    server.setNoDelay(true);
-    client.on("data", (sent) => {
-      if (mode === "holes") return;
-      server.write(sent);
-      if (trap?.isIt(sent) !== true) return;
-      link.isDoomed = true;
-      trap.sprung();
-      trap = undefined;
+    client.on("data", (chunk) => sent(link, chunk));
+    server.on("data", (chunk) => answered(link, chunk));
+    for (const socket of [client, server]) socket.on("error", () => undefined); // "close" follows
+    client.on("close", () => reset(link));
+    server.on("close", () => {
+      if (!link.isHole) reset(link);
     });
-    server.on("data", (answer) => {
-      if (mode === "holes") return;
-      // The server has answered, so the command has run; nobody will hear of it.
-      if (link.isDoomed) reset(link);
-      else client.write(answer);
-    });
-    for (const socket of [client, server]) {
-      socket.on("error", () => undefined); // "close" follows
-      socket.on("close", () => {
-        if (mode !== "holes") reset(link);
-      });
-    }
   });
   await new Promise<void>((resolve) => {
     proxy.listen(0, "127.0.0.1", resolve);
   });
 
+  const waitFor = (isIt: IsIt, spring: (link: Link) => void) =>
+    new Promise<void>((sprung) => {
+      trap = { isIt, spring, sprung };
+    });
+
   return {
     port: (proxy.address() as AddressInfo).port,
-    connections: () => links.size,
     set: (next) => {
-      // What was swallowed is gone: a connection that went on from there would be out of step with its server.
-      if (next === "refuse" || mode === "holes")
-        for (const link of links) reset(link);
       mode = next;
+      if (next === "refuse") resetAll();
+      if (next === "holes") for (const link of links) link.isHole = true;
     },
-    cut: () => {
-      for (const link of links) reset(link);
-    },
+    cut: resetAll,
     loseReplyTo: (isIt) =>
-      new Promise((resolve) => {
-        trap = { isIt, sprung: resolve };
+      waitFor(isIt, (link) => {
+        link.isDoomed = true;
+      }),
+    swallow: (isIt) =>
+      waitFor(isIt, (link) => {
+        link.isHole = true;
       }),
     close: async () => {
       const closed = new Promise((resolve) => proxy.close(resolve));
-      for (const link of links) reset(link);
+      resetAll();
       await closed;
     },
   };
