@@ -1,38 +1,20 @@
 import {
-  execFileSync,
   spawn,
   type ChildProcess,
   type SpawnOptions,
 } from "node:child_process";
-import {
-  mkdirSync,
-  openSync,
-  closeSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { Socket } from "node:net";
+import { fileURLToPath } from "node:url";
 import { stateFolder } from "./paths.ts";
+import { isSame, startTimeOf, type Entry, type State } from "./sweep.ts";
 
 /**
  * Child processes that never outlive this one. They die on normal exit, on an uncaught error and on SIGINT, SIGTERM
- * and SIGHUP. A kill -9 leaves no chance, so every pid also stands in a state file that the next start or
- * `./run down` sweeps. Children are detached: Ctrl-C in a terminal must reach the parent alone, which stops them in order.
+ * and SIGHUP. A kill -9 leaves this process no chance: then a watchdog, which sees its pipe close, reads the pids from a
+ * state file and ends them. `./run down` reads the same file. Children are detached: Ctrl-C in a terminal must reach the
+ * parent alone, which stops them in order.
  */
-interface Entry {
-  pid: number;
-  name: string;
-  /** Start time as the system reports it; a recycled pid has another. */
-  startedAt: string;
-}
-interface State {
-  parent: Entry;
-  children: Entry[];
-  /** Temporary folders to delete once the children are gone. */
-  folders: string[];
-}
-
 const stateFile = `${stateFolder}/${process.pid}.json`;
 const children = new Map<
   number,
@@ -124,47 +106,10 @@ export function hasExited(child: ChildProcess): boolean {
   return child.exitCode !== null || child.signalCode !== null;
 }
 
-/** Ends what earlier runs left behind; with `live`, also runs that are still going. Returns a line for each thing done. */
-export async function sweep(options: { live: boolean }): Promise<string[]> {
-  const report: string[] = [];
-  for (const state of readStates()) {
-    const parentLives = isSame(state.parent);
-    if (parentLives && (!options.live || state.parent.pid === process.pid))
-      continue;
-    if (parentLives) {
-      report.push(`stopping ${state.parent.name} (pid ${state.parent.pid})`);
-      await end(state.parent, "SIGTERM", 40_000);
-    }
-    for (const entry of state.children.filter(isSame)) {
-      report.push(
-        `stopping ${entry.name} (pid ${entry.pid}), left by a run that was killed`,
-      );
-      await end(entry, entry.name === "postgres" ? "SIGINT" : "SIGTERM", 5_000);
-    }
-    for (const folder of state.folders)
-      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
-    rmSync(`${stateFolder}/${state.parent.pid}.json`, { force: true });
-  }
-  return report;
-}
-
-async function end(
-  entry: Entry,
-  signal: NodeJS.Signals,
-  graceMs: number,
-): Promise<void> {
-  const deadline = Date.now() + graceMs;
-  process.kill(entry.pid, signal);
-  while (isSame(entry)) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    if (Date.now() > deadline && isSame(entry))
-      process.kill(entry.pid, "SIGKILL");
-  }
-}
-
 function install(): void {
   if (installed) return;
   installed = true;
+  startWatchdog();
   process.on("exit", killAll);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     const handler = () => {
@@ -176,6 +121,19 @@ function install(): void {
     };
     process.on(signal, handler);
   }
+}
+
+function startWatchdog(): void {
+  // After an orderly end there is no state file, and not even Node is started.
+  const script = 'cat >/dev/null; [ -e "$1" ] && exec "$0" "$2" --orphans';
+  const down = fileURLToPath(new URL("down.ts", import.meta.url));
+  const watchdog = spawn(
+    "sh",
+    ["-c", script, process.execPath, stateFile, down],
+    { cwd: "/", detached: true, stdio: ["pipe", "ignore", "ignore"] },
+  );
+  watchdog.unref();
+  if (watchdog.stdin instanceof Socket) watchdog.stdin.unref();
 }
 
 /** signal-exit, which testcontainers brings along, listens to every signal but leaves the end to anybody else who does. */
@@ -230,47 +188,4 @@ function save(): void {
   };
   mkdirSync(stateFolder, { recursive: true });
   writeFileSync(stateFile, JSON.stringify(state, null, 2));
-}
-
-function readStates(): State[] {
-  try {
-    return readdirSync(stateFolder)
-      .filter((name) => name.endsWith(".json"))
-      .flatMap((name) => {
-        try {
-          return [
-            JSON.parse(readFileSync(`${stateFolder}/${name}`, "utf8")) as State,
-          ];
-        } catch {
-          return []; // being written at this moment
-        }
-      });
-  } catch {
-    return []; // no such folder: nothing was ever started
-  }
-}
-
-function isSame(entry: Entry): boolean {
-  return startTimeOf(entry.pid) === entry.startedAt;
-}
-
-/** Undefined when no such process runs (a zombie does not count). */
-export function startTimeOf(pid: number): string | undefined {
-  try {
-    if (process.platform === "linux") {
-      // The second field is the name in parentheses and may hold spaces; start time is field 22, state is field 3.
-      const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-        .replace(/^.*\) /s, "")
-        .split(" ");
-      return fields[0] === "Z" ? undefined : fields[19];
-    }
-    return (
-      execFileSync("ps", ["-o", "lstart=", "-p", String(pid)], {
-        encoding: "utf8",
-        stdio: ["ignore", "pipe", "ignore"],
-      }).trim() || undefined
-    );
-  } catch {
-    return undefined;
-  }
 }

@@ -1,6 +1,8 @@
-import { sweep } from "./children.ts";
+import { sweep } from "./sweep.ts";
 
-const report = await sweep({ live: true });
+// With --orphans only what belongs to processes that are gone.
+const live = !process.argv.includes("--orphans");
+const report = await sweep({ live });
 console.log(
   report.length === 0 ? "Nothing was left running." : report.join("\n"),
 );

@@ -2,13 +2,14 @@ import type { ChildProcess } from "node:child_process";
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { signApiKey } from "./api-keys.ts";
-import { stopChild, sweep, trackFolder, untrackFolder } from "./children.ts";
+import { stopChild, trackFolder, untrackFolder } from "./children.ts";
 import { spawnGateway } from "./gateway-process.ts";
 import { migrate } from "./migrate.ts";
 import { freePort } from "./ports.ts";
 import { postgresServer } from "./postgres-server.ts";
 import { postgrestServer } from "./postgrest-server.ts";
 import { redisServer } from "./redis-server.ts";
+import { sweep } from "./sweep.ts";
 import type { Stack, StackOptions } from "./stack.ts";
 
 type Resolved = StackOptions & { onProgress: (line: string) => void };
