@@ -1,7 +1,7 @@
 // ./run soak [minutes]: delivers for a long time while services, and now and then Redis and PostgREST, are killed.
 // Exits with 1 when a delivery was lost.
 import { setTimeout as sleep } from "node:timers/promises";
-import { sweep } from "@pipeline/dev-stack/children";
+import { sweep } from "@pipeline/dev-stack/sweep";
 import { createKiller, createLoad, reckon, settled } from "./support/chaos.ts";
 import { startPipeline } from "./support/crash-pipeline.ts";
 
