@@ -1,4 +1,5 @@
 // The dispatcher's hands: at most `concurrency` deliveries at once, each endpoint within its share, each with a token.
+import { createHash } from "node:crypto";
 import { abortableSleep } from "@pipeline/shared/loop";
 import type { Scripts } from "@pipeline/shared/scripts";
 import type { Logger } from "@pipeline/shared/logger";
@@ -90,7 +91,8 @@ export function createSlots(options: SlotsOptions): Slots {
     return insist(
       async () =>
         (await scripts.reserve(
-          endpoint,
+          // The path of a URL may be a credential, and a key's name is seen by everyone.
+          createHash("sha256").update(endpoint).digest("base64url"),
           endpointRatePerSecond,
           burst,
           horizonMs,
