@@ -50,14 +50,17 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
 
   async function run(): Promise<void> {
     let faults = 0;
+    // Not forgotten on recovery: a dependency that comes and goes would be logged every time.
     let loggedAt = -Infinity;
+    let hasToldOfFault = false;
     while (!signal.aborted) {
       isWoken = false;
       try {
         const waitMs = await runOnce(signal);
-        if (faults > 0) logger.info({ loop: name, faults }, "loop.recovered");
+        if (hasToldOfFault)
+          logger.info({ loop: name, faults }, "loop.recovered");
+        hasToldOfFault = false;
         faults = 0;
-        loggedAt = -Infinity;
         await wait(waitMs);
       } catch (error) {
         if (signal.aborted) break;
@@ -65,6 +68,7 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
         if (performance.now() - loggedAt >= FAULT_LOG_INTERVAL_MS) {
           logger.warn({ loop: name, err: error, faults }, "loop.faulted");
           loggedAt = performance.now();
+          hasToldOfFault = true;
         }
         const backoffMs = Math.min(
           FIRST_BACKOFF_MS * 2 ** Math.min(faults - 1, 10),

@@ -46,14 +46,12 @@ export function createRedis(
     reconnectOnError: (error) =>
       /^(READONLY|LOADING)/.test(error.message) ? 2 : false,
   });
+  // Not forgotten on "ready": a connection that comes and goes would log every time.
   let loggedAt = -Infinity;
   redis.on("error", (error: Error) => {
     if (performance.now() - loggedAt < FAULT_LOG_INTERVAL_MS) return;
     loggedAt = performance.now();
     logger.warn({ connection: use, err: error }, "redis.disconnected");
-  });
-  redis.on("ready", () => {
-    loggedAt = -Infinity;
   });
   return redis;
 }
