@@ -24,13 +24,17 @@ interface Attempted {
 export function watchAttempts(): {
   onLine: (line: string) => void;
   show: (sent: Sent[]) => void;
+  /** Whether as many attempts were shown as were expected. */
+  isComplete: () => boolean;
 } {
   const early: Attempted[] = [];
   let known: Sent[] | undefined;
+  let seen = 0;
   return {
     onLine(line) {
       if (!line.includes('"delivery.attempted"')) return;
       const attempted = JSON.parse(line) as Attempted;
+      seen += 1;
       if (known === undefined) early.push(attempted);
       else showAttempt(attempted, known);
     },
@@ -39,7 +43,13 @@ export function watchAttempts(): {
       console.log();
       for (const attempted of early) showAttempt(attempted, sent);
     },
+    isComplete: () =>
+      seen >= sum((known ?? []).map((item) => item.demoCase.expected.attempts)),
   };
+}
+
+function sum(numbers: number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }
 
 function showAttempt(attempted: Attempted, sent: Sent[]): void {

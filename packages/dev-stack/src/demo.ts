@@ -96,11 +96,14 @@ async function demo(): Promise<boolean> {
   });
   watch.show(sent);
   await settle(database, sent);
+  // The rows are there before the dispatcher has deleted their log entries and printed its last line.
+  await within(5_000, async () => (await readQueue(stack)).isEmpty);
+  await within(2_000, async () => watch.isComplete());
 
   const results: DemoResult[] = [];
   for (const item of sent) results.push(await collect(database, item));
   const agrees = printReport(results, timing);
-  const queue = await describeQueue(stack);
+  const queue = await readQueue(stack);
   console.log(`\nRedis in the end: ${queue.text}`);
   const isGood = agrees && queue.isEmpty;
   console.log(
@@ -209,7 +212,16 @@ async function collect(database: Client, item: Sent): Promise<DemoResult> {
   };
 }
 
-async function describeQueue(
+/** Waits until it is so, or as long as given: the report then says what is not. */
+async function within(
+  timeoutMs: number,
+  isSo: () => Promise<boolean>,
+): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await isSo()) && Date.now() < deadline) await sleep(20);
+}
+
+async function readQueue(
   stack: Stack,
 ): Promise<{ text: string; isEmpty: boolean }> {
   const length = async (...command: string[]) =>
