@@ -12,7 +12,7 @@ export interface Settler {
   /** Repeats until Redis has answered; rejects only after `abandon`. */
   settle: (settlement: Settlement) => Promise<SettleResult>;
   drain: () => Promise<void>;
-  /** Gives up on Redis: what is unsettled stays pending and is claimed by another dispatcher. */
+  /** Takes no more, and gives up on Redis: what is unsettled stays pending and goes to another dispatcher. */
   abandon: () => void;
 }
 
@@ -91,7 +91,10 @@ export function createSettler({
   });
 
   return {
-    settle: batcher.add,
+    settle: async (settlement) => {
+      if (abandoned.signal.aborted) throw new Error("the dispatcher has ended");
+      return batcher.add(settlement);
+    },
     drain: batcher.drain,
     abandon: () => abandoned.abort(),
   };

@@ -99,8 +99,9 @@ export function createShutdown(options: ShutdownOptions): () => Promise<void> {
     }
     if (slots.running() > 0)
       logger.warn({ unfinished: slots.running() }, "shutdown.grace_ended");
-    await sender.close();
+    // An attempt that is cut off here has no outcome: it is not settled, and its entry goes to another dispatcher.
     settler.abandon();
+    await sender.close();
     await settler.drain();
     const released = await release();
     const recordedBy = performance.now() + RESERVED_MS / 2;

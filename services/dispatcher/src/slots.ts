@@ -127,11 +127,11 @@ export function createSlots(options: SlotsOptions): Slots {
     try {
       health = await perform(work, hasToken);
     } catch (error) {
-      // The entry stays pending and is claimed after the idle time.
-      logger.error(
-        { err: error, deliveryId: work.delivery.id, entryId: work.entryId },
-        "delivery.faulted",
-      );
+      // The entry stays pending: when stopping it is released, else it is claimed after the idle time.
+      const { entryId, delivery } = work;
+      const facts = { err: error, deliveryId: delivery.id, entryId };
+      if (signal.aborted) logger.info(facts, "delivery.abandoned");
+      else logger.error(facts, "delivery.faulted");
     }
     gate.leave(work.endpoint, startedAt, now(), health);
     end(work.entryId);
