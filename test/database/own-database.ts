@@ -1,0 +1,49 @@
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { migrate } from "@pipeline/dev-stack/migrate";
+import { rolesFile } from "@pipeline/dev-stack/paths";
+import { Client } from "pg";
+import { inject, onTestFinished } from "vitest";
+
+/** An empty database of the test's own on the run's server, prepared as a Supabase project is. */
+export async function createOwnDatabase() {
+  const { postgresUrl } = inject("stack");
+  const name = `test_${randomUUID().replaceAll("-", "")}`;
+  const admin = new Client({ connectionString: postgresUrl });
+  await admin.connect();
+  await admin.query(`create database ${name}`);
+  const url = Object.assign(new URL(postgresUrl), {
+    pathname: `/${name}`,
+  }).href;
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  await client.query(await readFile(rolesFile, "utf8"));
+  onTestFinished(async () => {
+    await client.end();
+    await admin.query(`drop database ${name} with (force)`);
+    await admin.end();
+  });
+
+  return {
+    client,
+    migrate: () => migrate(url),
+    /** Runs a query with the rights of a Supabase API key; `sub` is the signed-in user's id. */
+    as: async (
+      role: "anon" | "authenticated" | "service_role",
+      sub: string | null,
+      sql: string,
+    ) => {
+      await client.query("begin");
+      try {
+        await client.query(`set local role ${role}`);
+        await client.query(
+          "select set_config('request.jwt.claims', $1, true)",
+          [JSON.stringify({ sub, role })],
+        );
+        return (await client.query(sql)).rows;
+      } finally {
+        await client.query("rollback");
+      }
+    },
+  };
+}
