@@ -14,8 +14,7 @@ const PATHS = [
   { path: "/500", weight: 4, attempts: 4, status: "failed" },
   { path: "/404", weight: 4, attempts: 1, status: "failed" },
 ] as const;
-const API_BATCH = 20;
-const XADD_BATCH = 20;
+const BATCH = 20;
 
 export interface Kill {
   name: Service["name"];
@@ -37,15 +36,19 @@ function pickPath(random: () => number): string {
   return PATHS.find(({ weight }) => (mark -= weight) < 0)?.path ?? "/ok";
 }
 
-/** Adds deliveries by both ways in until told to stop; `accepted` holds those that were promised. */
-export function createLoad(pipeline: Pipeline, random: () => number) {
+/** Adds deliveries, a batch at a time by each way in, until told to stop; `accepted` holds those that were promised. */
+export function createLoad(
+  pipeline: Pipeline,
+  random: () => number,
+  ways: ("api" | "xadd")[] = ["api", "xadd"],
+) {
   const accepted = new Map<string, string>();
   const stopping = new AbortController();
   const { receiver, redis, keys } = pipeline;
 
   /** As a careful client does: the same keys again until there is an answer. */
   async function submit(): Promise<void> {
-    const wanted = Array.from({ length: API_BATCH }, () => ({
+    const wanted = Array.from({ length: BATCH }, () => ({
       payload: { n: randomUUID() },
       webhookUrl: receiver.url + pickPath(random),
       idempotencyKey: randomUUID(),
@@ -78,7 +81,7 @@ export function createLoad(pipeline: Pipeline, random: () => number) {
   async function xadd(): Promise<void> {
     const batch = redis.pipeline();
     const added = new Map<string, string>();
-    for (let i = 0; i < XADD_BATCH; i++) {
+    for (let i = 0; i < BATCH; i++) {
       const id = randomUUID();
       const url = receiver.url + pickPath(random);
       const payload = JSON.stringify({ n: id });
@@ -95,8 +98,9 @@ export function createLoad(pipeline: Pipeline, random: () => number) {
       added.set(id, url);
     }
     // An answer that was lost with its connection makes ioredis send the command again: same id, one delivery.
-    await batch.exec();
-    for (const [id, url] of added) accepted.set(id, url);
+    const replies = (await batch.exec()) ?? [];
+    for (const [i, [id, url]] of [...added].entries())
+      if (replies[i]?.[0] === null) accepted.set(id, url);
   }
 
   async function repeat(add: () => Promise<void>, count: number, ms: number) {
@@ -111,11 +115,10 @@ export function createLoad(pipeline: Pipeline, random: () => number) {
     stop: () => stopping.abort(),
     /** `total` deliveries at about `perSecond`. */
     run: async (total: number, perSecond: number): Promise<void> => {
-      const ms = (1000 * (API_BATCH + XADD_BATCH)) / perSecond;
-      await Promise.all([
-        repeat(submit, total / 2 / API_BATCH, ms),
-        repeat(xadd, total / 2 / XADD_BATCH, ms),
-      ]);
+      const add = { api: submit, xadd };
+      const ms = (1000 * BATCH * ways.length) / perSecond;
+      const times = total / BATCH / ways.length;
+      await Promise.all(ways.map((way) => repeat(add[way], times, ms)));
     },
   };
 }

@@ -16,7 +16,7 @@ export interface Tally {
 export interface TallyReceiver {
   url: string;
   tallies: Map<string, Tally>;
-  /** What must never happen: a request without an id, or one id with two bodies. */
+  /** What must never happen: a request without an id, or one id with two payloads. */
   faults: string[];
   requests: () => number;
   close: () => Promise<void>;
@@ -47,10 +47,12 @@ export async function startTallyReceiver(): Promise<TallyReceiver> {
     response: ServerResponse,
   ): void {
     requests++;
-    const digest = createHash("sha1").update(body).digest("base64");
+    // Rebuilt from Postgres, a payload is the same JSON in jsonb's spelling.
+    const json = JSON.stringify(JSON.parse(body.toString()));
+    const digest = createHash("sha1").update(json).digest("base64");
     if (id === "") faults.push("a request without a webhook-id");
     if ((digests.get(id) ?? digest) !== digest)
-      faults.push(`${id}: two bodies under one webhook-id`);
+      faults.push(`${id}: two payloads under one webhook-id`);
     digests.set(id, digest);
     let tally = tallies.get(id);
     if (tally === undefined) {
