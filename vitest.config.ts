@@ -3,7 +3,15 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["{services,packages}/*/src/**/*.test.ts", "test/unit/**/*.test.ts"] } },
+      {
+        test: {
+          name: "unit",
+          include: [
+            "{services,packages}/*/src/**/*.test.ts",
+            "test/unit/**/*.test.ts",
+          ],
+        },
+      },
       {
         test: {
           name: "integration",

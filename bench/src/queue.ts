@@ -41,17 +41,15 @@ export async function fill(
       ]);
     }
     for (let i = 0; i < deliveries.length; i += 200) {
-      const part = deliveries
-        .slice(i, i + 200)
-        .map(({ id, url, payload }) => ({
-          id,
-          fields: {
-            webhook_url: url,
-            payload,
-            secret: "bench",
-            ...(throughIngest ? { id, persisted: "1" } : {}),
-          },
-        }));
+      const part = deliveries.slice(i, i + 200).map(({ id, url, payload }) => ({
+        id,
+        fields: {
+          webhook_url: url,
+          payload,
+          secret: "bench",
+          ...(throughIngest ? { id, persisted: "1" } : {}),
+        },
+      }));
       if (throughIngest) {
         await scripts.enqueue(part, 10_000_000);
       } else {

@@ -20,11 +20,21 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject) {
-  const kind = KINDS.find((name) => name === (process.env["TEST_STACK"] ?? "auto"));
-  if (kind === undefined) throw new Error(`TEST_STACK must be one of ${KINDS.join(", ")}`);
+  const kind = KINDS.find(
+    (name) => name === (process.env["TEST_STACK"] ?? "auto"),
+  );
+  if (kind === undefined)
+    throw new Error(`TEST_STACK must be one of ${KINDS.join(", ")}`);
   const stack = await startStack({ kind });
   console.log(`Integration tests run against ${stack.kind}.`);
   const { redisUrl, postgresUrl, supabaseUrl, serviceRoleKey, anonKey } = stack;
-  project.provide("stack", { kind: stack.kind, redisUrl, postgresUrl, supabaseUrl, serviceRoleKey, anonKey });
+  project.provide("stack", {
+    kind: stack.kind,
+    redisUrl,
+    postgresUrl,
+    supabaseUrl,
+    serviceRoleKey,
+    anonKey,
+  });
   return () => stack.stop();
 }
