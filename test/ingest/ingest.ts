@@ -6,6 +6,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createDatabase, unwrap } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { inject } from "vitest";
@@ -13,6 +14,7 @@ import { createApp } from "../../services/ingest/src/app.ts";
 import { readConfig } from "../../services/ingest/src/config.ts";
 import { createQueue } from "../support/queue.ts";
 
+export const SLOW_MS = 1000;
 export const HOOK = "https://hooks.example.com/catch/12345/abcdef/";
 export const ENCRYPTION_KEY = randomBytes(32).toString("base64");
 
@@ -184,9 +186,10 @@ export async function startSupabaseProxy() {
   const upstream = new URL(inject("stack").supabaseUrl);
   const calls: string[] = [];
   const silent = new Set<ServerResponse>();
-  let mode: "open" | "down" | "silent" = "open";
-  const server = createServer((request, response) => {
+  let mode: "open" | "slow" | "down" | "silent" = "open";
+  const server = createServer(async (request, response) => {
     calls.push(request.url ?? "");
+    if (mode === "slow") await sleep(SLOW_MS);
     if (mode === "silent") {
       silent.add(response);
       return;

@@ -128,6 +128,24 @@ describe("ingest without Redis", () => {
     expect(await ingest.queue.redis.xlen(ingest.queue.keys.stream)).toBe(1);
   });
 
+  it("does not wait for a Redis that takes calls and never answers", async () => {
+    const redis = await startTestRedis();
+    cleanUps.push(redis.stop);
+    const { ingest, database } = await setUp({ redisUrl: redis.url });
+    await ingest.queue.redis.client("PAUSE", 20_000, "ALL");
+    const [first, stats] = await Promise.all([
+      timed(ingest),
+      ingest.get("/stats"),
+    ]);
+    expect(first.status).toBe(202);
+    expect(first.ms).toBeLessThan(6000);
+    expect(await database.row(first.body.delivery.id)).toBeDefined();
+    expect(stats.status).toBe(503);
+    const second = await timed(ingest);
+    expect(second.status).toBe(202);
+    expect(second.ms).toBeLessThan(1500);
+  });
+
   it("answers 503 and stores nothing when Redis is out of memory", async () => {
     const redis = await startTestRedis(["--maxmemory-policy", "noeviction"]);
     cleanUps.push(redis.stop);

@@ -6,8 +6,8 @@ import {
   startService,
   waitForHttp,
 } from "@pipeline/dev-stack/services";
-import { afterEach, describe, expect, inject, it } from "vitest";
-import { openDatabase, sample, send } from "./ingest.ts";
+import { afterEach, describe, expect, inject, it, vi } from "vitest";
+import { openDatabase, sample, send, startSupabaseProxy } from "./ingest.ts";
 import { createQueue } from "../support/queue.ts";
 
 const services: Service[] = [];
@@ -138,6 +138,21 @@ describe("the ingest service", () => {
     expect(
       document.components.schemas["DeliveryRequestInput"]?.properties,
     ).toHaveProperty("idempotencyKey");
+  });
+
+  it("answers the requests under way before it ends", async () => {
+    const proxy = await startSupabaseProxy();
+    const env = await environment({ SUPABASE_URL: proxy.url });
+    const service = start(env);
+    const origin = `http://127.0.0.1:${env.PORT}`;
+    await waitForHttp(`${origin}/healthz`);
+    proxy.set("slow");
+    proxy.calls.length = 0;
+    const reply = send(`${origin}/api/webhook-delivery`, "POST", sample());
+    await vi.waitFor(() => expect(proxy.calls).toHaveLength(1));
+    expect(await service.stop()).toBe(0);
+    expect((await reply).status).toBe(202);
+    proxy.close();
   });
 
   it("finishes what it has begun when it is told to stop, and loses nothing it has accepted", async () => {

@@ -137,6 +137,7 @@ describe("POST /api/webhook-delivery", () => {
 
   it("makes one delivery of many simultaneous requests with one idempotency key", async () => {
     const request = sample({ idempotencyKey: randomUUID() });
+    const before = await ingest.queue.redis.xlen(ingest.queue.keys.stream);
     const replies = await Promise.all(
       Array.from({ length: 30 }, () => ingest.post("", request)),
     );
@@ -145,6 +146,9 @@ describe("POST /api/webhook-delivery", () => {
     expect(replies.filter(({ status }) => status === 202)).toHaveLength(1);
     expect(replies.filter(({ status }) => status === 200)).toHaveLength(29);
     await entryOf([...ids][0]!);
+    expect(await ingest.queue.redis.xlen(ingest.queue.keys.stream)).toBe(
+      before + 1,
+    );
   });
 
   it("refuses an endpoint that is switched off", async () => {

@@ -13,6 +13,9 @@ describe("a cursor", () => {
   it.each([
     "",
     "zzz",
+    Buffer.from(
+      "2026-13-03T04:05:06Z 00000000-0000-4000-8000-000000000001",
+    ).toString("base64url"),
     Buffer.from("2026-02-03T04:05:06Z").toString("base64url"),
     Buffer.from('x"),id.gt.(" y').toString("base64url"),
   ])("is none of ours: %s", (text) => {
