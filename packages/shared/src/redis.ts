@@ -17,7 +17,8 @@ const OPTIONS = {
   blocking: { maxRetriesPerRequest: null, socketTimeout: BLOCK_MS + 5000 },
   /** Fails fast, so that an HTTP request gets its answer while Redis is away. */
   request: {
-    maxRetriesPerRequest: 1,
+    // With one retry or more, ioredis 6 never rejects what was under way when Redis froze, until it answers again.
+    maxRetriesPerRequest: 0,
     socketTimeout: 2000,
     enableOfflineQueue: false,
     enableAutoPipelining: true,
