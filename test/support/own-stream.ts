@@ -214,6 +214,7 @@ export async function startOwnStream(options: OwnStreamOptions = {}) {
       ...count("dispatcher", options.dispatchers ?? 1),
       ...count("retry-scheduler", options.schedulers),
     ]);
+    services.sort((a, b) => a.name.localeCompare(b.name)); // dispatchers first, whichever were quicker
   } catch (error) {
     await close().catch(() => undefined); // the first failure is the one to tell
     throw error;
