@@ -171,10 +171,11 @@ export function createApp(config: Config, logger: Logger) {
     slots.sweep();
     return SWEEP_INTERVAL_MS;
   };
-  const logMetrics = async () => {
-    const summary = metrics.summarize(METRICS_LOG_INTERVAL_MS / 1000);
+  let summarizedAt = now();
+  const logMetrics = () => {
+    const summary = metrics.summarize((now() - summarizedAt) / 1000);
+    summarizedAt = now();
     if (summary !== null) logger.info(summary, "worker.metrics");
-    return METRICS_LOG_INTERVAL_MS;
   };
   const consuming = loop(
     "consume",
@@ -196,7 +197,10 @@ export function createApp(config: Config, logger: Logger) {
       createHeartbeat({ scripts, slots, consumer, claimIdleMs, logger }),
     ),
     loop("sweep", sweep),
-    loop("metrics", logMetrics),
+    loop("metrics", async () => {
+      logMetrics();
+      return METRICS_LOG_INTERVAL_MS;
+    }),
   ];
 
   let opsServer: Awaited<ReturnType<typeof startOpsServer>> | undefined;
@@ -261,6 +265,7 @@ export function createApp(config: Config, logger: Logger) {
     /** Stops reading, finishes what is in flight within the grace, gives the rest back. Idempotent. */
     stop: async (): Promise<void> => {
       await shutdown();
+      logMetrics(); // of the last, incomplete interval
       await opsServer?.close();
       await database.close();
       for (const redis of [commands, blocking, logBlocking]) redis.disconnect();
