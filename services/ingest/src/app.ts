@@ -27,7 +27,7 @@ import { createThrottledWarning } from "./throttled-warning.ts";
 
 /** A client waits for a write; a list over a large table may take longer. */
 const WRITE_TIMEOUT_MS = 3000;
-const READ_TIMEOUT_MS = 10_000;
+const READ_TIMEOUT_MS = 5000;
 const GATE_REST_MS = 1000;
 const WARNING_INTERVAL_MS = 10_000;
 
