@@ -1,6 +1,8 @@
 // /healthz, /readyz and /metrics, the same for every service.
+import type { AddressInfo } from "node:net";
 import Fastify, { type FastifyInstance, type FastifySchema } from "fastify";
 import type { Registry } from "prom-client";
+import type { Logger } from "./logger.ts";
 import { errorMessage } from "./errors.ts";
 
 export interface OpsOptions {
@@ -8,6 +10,11 @@ export interface OpsOptions {
   /** Named checks that reject with the reason when a dependency does not answer. */
   checks: Record<string, () => Promise<unknown>>;
   isDraining: () => boolean;
+}
+
+export interface OpsServer {
+  port: number;
+  close: () => Promise<unknown>;
 }
 
 const CHECK_TIMEOUT_MS = 2000;
@@ -61,13 +68,31 @@ export function addOpsRoutes(
   );
 }
 
-/** A server of its own, for the services that have no API. */
+/**
+ * A server of its own, for the services that have no API; resolves to it and the port it listens on. A port that is taken,
+ * as by a second dispatcher on one machine, is no reason not to deliver: then any free one serves, with a warning.
+ */
 export async function startOpsServer(
   port: number,
   options: OpsOptions,
-): Promise<FastifyInstance> {
-  const server = Fastify({ logger: false });
-  addOpsRoutes(server, options);
-  await server.listen({ port, host: "0.0.0.0" });
-  return server;
+  logger: Logger,
+): Promise<OpsServer> {
+  const listen = async (wanted: number) => {
+    const server = Fastify({ logger: false });
+    addOpsRoutes(server, options);
+    await server.listen({ port: wanted, host: "0.0.0.0" });
+    const address = server.server.address() as AddressInfo;
+    return { port: address.port, close: () => server.close() };
+  };
+  try {
+    return await listen(port);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    const started = await listen(0);
+    logger.warn(
+      { wanted: port, port: started.port },
+      "metrics_port.taken: health and metrics are on another port; set METRICS_PORT",
+    );
+    return started;
+  }
 }

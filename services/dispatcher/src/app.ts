@@ -9,7 +9,7 @@ import {
 } from "@pipeline/shared/keys";
 import type { Logger } from "@pipeline/shared/logger";
 import { createLoop } from "@pipeline/shared/loop";
-import { startOpsServer } from "@pipeline/shared/ops-server";
+import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import {
   connectRedis,
   createRedis,
@@ -203,7 +203,7 @@ export function createApp(config: Config, logger: Logger) {
     }),
   ];
 
-  let opsServer: Awaited<ReturnType<typeof startOpsServer>> | undefined;
+  let opsServer: OpsServer | undefined;
   const shutdown = createShutdown({
     consuming,
     recording,
@@ -230,14 +230,18 @@ export function createApp(config: Config, logger: Logger) {
       await connectRedis([commands, blocking, logBlocking], config.redisUrl);
       await warnAboutEviction(commands, logger);
       await Promise.all([reader.prepare(), logReader.prepare()]);
-      opsServer = await startOpsServer(config.metricsPort, {
-        registry: metrics.registry,
-        checks: {
-          redis: () => commands.ping(),
-          supabase: () => pingDatabase(database.client),
+      opsServer = await startOpsServer(
+        config.metricsPort,
+        {
+          registry: metrics.registry,
+          checks: {
+            redis: () => commands.ping(),
+            supabase: () => pingDatabase(database.client),
+          },
+          isDraining: () => stopping.signal.aborted,
         },
-        isDraining: () => stopping.signal.aborted,
-      });
+        logger,
+      );
       for (const each of [consuming, recording, ...keeping]) each.start();
       const rate =
         config.ratePerSecond === 0
@@ -251,7 +255,7 @@ export function createApp(config: Config, logger: Logger) {
         `Concurrency: ${config.concurrency} deliveries at once`,
         `Rate limit: ${rate}`,
         `Attempt timeout: ${config.attemptTimeoutMs} ms; retries after ${config.retrySchedule.join(", ")} seconds`,
-        `Health and metrics: http://localhost:${config.metricsPort}/healthz, /readyz, /metrics`,
+        `Health and metrics: http://localhost:${opsServer.port}/healthz, /readyz, /metrics`,
         "Listening for deliveries...",
       ]) {
         logger.info(`[WEBHOOK_WORKER] ${line}`);

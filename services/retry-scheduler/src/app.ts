@@ -3,7 +3,7 @@ import { createDatabase, pingDatabase } from "@pipeline/shared/database";
 import { createKeys } from "@pipeline/shared/keys";
 import type { Logger } from "@pipeline/shared/logger";
 import { createLoop } from "@pipeline/shared/loop";
-import { startOpsServer } from "@pipeline/shared/ops-server";
+import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import {
   connectRedis,
   createRedis,
@@ -74,21 +74,25 @@ export function createApp(config: Config, logger: Logger): App {
 
   const say = (line: string) => logger.info(`[RETRY_SCHEDULER] ${line}`);
   let isDraining = false;
-  let opsServer: Awaited<ReturnType<typeof startOpsServer>> | undefined;
+  let opsServer: OpsServer | undefined;
 
   return {
     start: async () => {
       say("Starting retry scheduler...");
       await connectRedis([redis], config.REDIS_URL);
       await warnAboutEviction(redis, logger);
-      opsServer = await startOpsServer(config.METRICS_PORT, {
-        registry,
-        checks: {
-          redis: () => redis.ping(),
-          supabase: () => pingDatabase(database.client),
+      opsServer = await startOpsServer(
+        config.METRICS_PORT,
+        {
+          registry,
+          checks: {
+            redis: () => redis.ping(),
+            supabase: () => pingDatabase(database.client),
+          },
+          isDraining: () => isDraining,
         },
-        isDraining: () => isDraining,
-      });
+        logger,
+      );
       for (const loop of loops) loop.start();
       say("Retry scheduler started successfully");
       say(`Redis: ${describeRedisUrl(config.REDIS_URL)}`);
@@ -98,7 +102,7 @@ export function createApp(config: Config, logger: Logger): App {
         `Reconcile: every ${config.RECONCILE_INTERVAL_MS / 1000} s, deliveries overdue by ${config.RECONCILE_GRACE_MS / 1000} s`,
       );
       say(
-        `Health and metrics: port ${config.METRICS_PORT} (/healthz, /readyz, /metrics)`,
+        `Health and metrics: port ${opsServer.port} (/healthz, /readyz, /metrics)`,
       );
       say("Waiting for due retries...");
     },
