@@ -1,12 +1,11 @@
 // An ingest of the test's own, on the run's stack or on servers that the test takes away.
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import {
   createServer,
   request as httpRequest,
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
 import { createDatabase, unwrap } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { inject } from "vitest";
@@ -14,7 +13,7 @@ import { createApp } from "../../services/ingest/src/app.ts";
 import { readConfig } from "../../services/ingest/src/config.ts";
 import { createQueue } from "../support/queue.ts";
 
-export const SLOW_MS = 1000;
+const SLOW_MS = 500;
 export const HOOK = "https://hooks.example.com/catch/12345/abcdef/";
 export const ENCRYPTION_KEY = randomBytes(32).toString("base64");
 
@@ -187,9 +186,8 @@ export async function startSupabaseProxy() {
   const calls: string[] = [];
   const silent = new Set<ServerResponse>();
   let mode: "open" | "slow" | "down" | "silent" = "open";
-  const server = createServer(async (request, response) => {
+  const server = createServer((request, response) => {
     calls.push(request.url ?? "");
-    if (mode === "slow") await sleep(SLOW_MS);
     if (mode === "silent") {
       silent.add(response);
       return;
@@ -212,7 +210,8 @@ export async function startSupabaseProxy() {
         reply.pipe(response);
       },
     );
-    request.pipe(forwarded);
+    if (mode === "slow") setTimeout(() => request.pipe(forwarded), SLOW_MS);
+    else request.pipe(forwarded);
   });
   await new Promise<void>((resolve) => {
     server.listen(0, "127.0.0.1", resolve);
@@ -230,12 +229,8 @@ export async function startSupabaseProxy() {
   };
 }
 
-export type SupabaseProxy = Awaited<ReturnType<typeof startSupabaseProxy>>;
-
 export const sample = (more: object = {}) => ({
   test: true,
   webhookUrl: HOOK,
   ...more,
 });
-
-export const unknownId = () => randomUUID();

@@ -11,7 +11,7 @@ import {
 
 const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  for (const cleanUp of cleanUps.splice(0).toReversed()) await cleanUp();
 });
 
 async function setUp(options: Parameters<typeof startIngest>[0]) {
@@ -81,6 +81,7 @@ describe("ingest without Supabase", () => {
     const { ingest, database } = await setUp({ supabaseUrl: proxy.url });
     const lead = await database.insertLead();
     proxy.calls.length = 0;
+    proxy.set("slow"); // so that the requests are together, however slow the machine
     const replies = await Promise.all(
       Array.from({ length: 300 }, () =>
         ingest.post("", { leadId: lead.id, webhookUrl: sample().webhookUrl }),

@@ -102,8 +102,9 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     warn,
   });
 
+  const say = (line: string) => logger.info(`[WEBHOOK_API] ${line}`);
+
   async function start(): Promise<string> {
-    const say = (line: string) => logger.info(`[WEBHOOK_API] ${line}`);
     say("Starting webhook delivery API...");
     say(
       `Redis: ${describeRedisUrl(config.redisUrl)}, stream ${streamKey}, at most ${config.maxQueueLength} queued`,
@@ -132,6 +133,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   }
 
   async function stop(): Promise<void> {
+    say("Stopping: finishing the requests under way...");
     isDraining = true;
     // Closing ends the idle connections once; those that become idle later would keep it waiting for their clients.
     const reaper = setInterval(() => server.server.closeIdleConnections(), 50);
@@ -140,6 +142,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     await intake.drain();
     redis.disconnect();
     await Promise.all([forWrites.close(), forReads.close()]);
+    say("Stopped");
   }
 
   return { start, stop };
