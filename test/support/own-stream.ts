@@ -82,6 +82,8 @@ export async function startOwnStream(options: OwnStreamOptions = {}) {
     const env = await serviceEnvironment(stack as Stack, {
       STREAM_KEY: streamKey,
       RETRY_DELAYS_SECONDS: "1,2,3",
+      // The rows in Postgres are everyone's: reconcile would bring other tests' unfinished deliveries here.
+      RECONCILE_GRACE_MS: "3600000",
       ...options.env,
       ...overrides,
     });
