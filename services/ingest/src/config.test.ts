@@ -31,7 +31,7 @@ describe("the configuration", () => {
   it("names every fault at once", () => {
     const env = {
       PORT: "http",
-      INGEST_API_KEYS: "short",
+      INGEST_API_KEYS: "schlüssel",
       RETRY_DELAYS_SECONDS: "soon",
       REDIS_URL: "localhost",
     };

@@ -63,13 +63,15 @@ export function createResend({
 
   /** What a dead letter says, with the attempt number and the schedule of the restarted row, if there is one. */
   function continued(delivery: Delivery, row: RestartedRow | null): Delivery {
-    if (row === null) return { ...delivery, isPersisted: false };
+    if (row === null)
+      return { ...delivery, isReserved: false, isPersisted: false };
     const { attempt, maxAttempts, scheduleStart } = deliveryFromRow(row);
     return {
       ...delivery,
       attempt,
       maxAttempts,
       scheduleStart,
+      isReserved: false,
       isPersisted: true,
     };
   }

@@ -13,7 +13,7 @@ export interface LeadRow {
   title: string | null;
   source: string | null;
   custom_fields: JsonObject | null;
-  captured_at: string;
+  captured_at: string | null;
   campaign_id: string | null;
   campaign_name: string | null;
   lead_magnet_name: string | null;
@@ -71,7 +71,10 @@ export function leadPayload(
       company: lead.company,
       title: lead.title,
       source: lead.source,
-      capturedAt: new Date(lead.captured_at).toISOString(),
+      capturedAt:
+        lead.captured_at === null
+          ? null
+          : new Date(lead.captured_at).toISOString(),
     },
     campaign: {
       id: lead.campaign_id,
