@@ -29,7 +29,7 @@ export async function startTallyReceiver(): Promise<TallyReceiver> {
   let requests = 0;
 
   function answer(tally: Tally, response: ServerResponse): void {
-    const [, mode, value] = tally.path.split("/");
+    const [, mode, value] = tally.path.split(/[/?]/);
     const end = (status: number) => {
       if (status === 200) tally.accepted++;
       response.writeHead(status).end();
@@ -37,7 +37,8 @@ export async function startTallyReceiver(): Promise<TallyReceiver> {
     if (mode === "slow") setTimeout(end, Number(value), 200);
     else if (mode === "flaky")
       end(tally.requestedAt.length > Number(value) ? 200 : 500);
-    else end(mode === "ok" ? 200 : Number(mode));
+    else if (tally.path === "/ok") end(200);
+    else end(Number(mode) || 404);
   }
 
   function take(

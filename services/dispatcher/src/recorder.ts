@@ -1,7 +1,7 @@
 // Writes attempts to Postgres, many per call. Deliveries never wait for it: while Supabase is away the log stream grows,
 // and drains afterwards. A batch stays in hand until it is in Postgres; recording it twice changes nothing.
 import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
-import { errorMessage, hasCode } from "@pipeline/shared/errors";
+import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Redis } from "@pipeline/shared/redis";
 import type { Scripts } from "@pipeline/shared/scripts";
@@ -14,6 +14,9 @@ const BATCH_ENTRIES = 500;
 /** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
 const GATHER_MS = 50;
 const CLAIM_INTERVAL_MS = 5000;
+
+/** Postgres gave up on a call (statement or lock timeout): it was too much for it, or somebody holds one of its rows locked. */
+const TIMED_OUT = /\b(57014|55P03)\b/;
 
 export interface RecorderOptions {
   reader: GroupReader;
@@ -48,12 +51,26 @@ export function createRecorder(options: RecorderOptions) {
   let batch: StreamEntry[] = [];
   let claimedAt = now();
 
+  async function call(entries: LogEntry[]): Promise<string[]> {
+    try {
+      return await unwrap<string[]>(
+        client.rpc("record_attempts", {
+          attempts: entries.map((entry) => entry.record),
+        }),
+      );
+    } catch (error) {
+      // Like a refusal it may be the fault of a single row, so the others are tried without it.
+      if (
+        hasCode(error, "DATABASE_UNAVAILABLE") &&
+        TIMED_OUT.test(error.message)
+      )
+        throw new PipelineError("DATABASE_REFUSED", error.message);
+      throw error;
+    }
+  }
+
   async function record(entries: LogEntry[]): Promise<null[]> {
-    const missing: string[] = await unwrap(
-      client.rpc("record_attempts", {
-        attempts: entries.map((entry) => entry.record),
-      }),
-    );
+    const missing = await call(entries);
     if (missing.length > 0)
       logger.warn({ deliveryIds: missing }, "records.without_delivery");
     return entries.map(() => null);
@@ -82,11 +99,18 @@ export function createRecorder(options: RecorderOptions) {
     logger.error({ deliveryId, entryId, reason }, "record.refused");
   }
 
-  /** Records what the database refused once more, without the texts that came from outside. */
-  async function recordPlain(
+  /**
+   * Records what the database refused once more, without the texts that came from outside. False when it timed out: the entry
+   * stays pending, and is claimed and tried again after the idle time.
+   */
+  async function recordAlone(
     { entryId, deliveryId, record: full }: LogEntry,
     refusal: string,
-  ): Promise<void> {
+  ): Promise<boolean> {
+    if (TIMED_OUT.test(refusal)) {
+      logger.warn({ deliveryId, entryId, refusal }, "record.timed_out");
+      return false;
+    }
     const plain = plainRecord(full, refusal);
     try {
       await record([{ entryId, deliveryId, record: plain }]);
@@ -100,6 +124,7 @@ export function createRecorder(options: RecorderOptions) {
         errorMessage(error),
       );
     }
+    return true;
   }
 
   function parse({
@@ -127,9 +152,12 @@ export function createRecorder(options: RecorderOptions) {
   async function recordBatch(entries: StreamEntry[]): Promise<void> {
     const parsed = entries.map(parse);
     const good = parsed.filter((entry) => "record" in entry);
+    const left = new Set<string>();
     for (const isolated of await isolateRefused(good, record)) {
-      if ("refused" in isolated)
-        await recordPlain(isolated.item, errorMessage(isolated.refused));
+      if (!("refused" in isolated)) continue;
+      const { item, refused } = isolated;
+      if (!(await recordAlone(item, errorMessage(refused))))
+        left.add(item.entryId);
     }
     for (const entry of parsed) {
       if ("garbage" in entry) {
@@ -141,9 +169,9 @@ export function createRecorder(options: RecorderOptions) {
         );
       }
     }
-    await scripts.recorded(parsed);
-    metrics.recorded(good.length);
-    logger.info({ count: entries.length }, "deliveries.recorded");
+    await scripts.recorded(parsed.filter(({ entryId }) => !left.has(entryId)));
+    metrics.recorded(good.length - left.size);
+    logger.info({ count: entries.length - left.size }, "deliveries.recorded");
   }
 
   async function next(): Promise<StreamEntry[]> {
