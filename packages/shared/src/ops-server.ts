@@ -78,7 +78,8 @@ export async function startOpsServer(
   logger: Logger,
 ): Promise<OpsServer> {
   const listen = async (wanted: number) => {
-    const server = Fastify({ logger: false });
+    // A prober that keeps its connection alive must not hold up the exit.
+    const server = Fastify({ logger: false, forceCloseConnections: true });
     addOpsRoutes(server, options);
     await server.listen({ port: wanted, host: "0.0.0.0" });
     const address = server.server.address() as AddressInfo;
