@@ -1,5 +1,5 @@
 // A receiver for many deliveries: it keeps a few numbers per webhook-id instead of whole requests.
-//   /ok  /500  /404  /flaky/<n> fails n times first  /slow/<ms>
+//   /ok  /500  /404  /flaky/<n> fails n times first  /slow/<ms>  /slow-500/<ms>
 import { createHash } from "node:crypto";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -35,6 +35,7 @@ export async function startTallyReceiver(): Promise<TallyReceiver> {
       response.writeHead(status).end();
     };
     if (mode === "slow") setTimeout(end, Number(value), 200);
+    else if (mode === "slow-500") setTimeout(end, Number(value), 500);
     else if (mode === "flaky")
       end(tally.requestedAt.length > Number(value) ? 200 : 500);
     else if (tally.path === "/ok") end(200);

@@ -2,7 +2,7 @@
 -- (another entry, a waiting retry, an unrecorded outcome) is a duplicate and is removed.
 -- KEYS  stream, inflight, retries, log
 -- ARGV  group, then per entry: entryId, deliveryId
--- Returns per entry: 1 admitted, 0 removed as a duplicate.
+-- Returns per entry: 1 admitted, 0 removed as a duplicate, or already settled by another (the reader had stalled).
 local stream, inflight, retries, log, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
 -- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. What is read must get on.
 redis.call('HDEL', inflight, '')
@@ -20,7 +20,10 @@ for i = 2, #ARGV, 2 do
   local entryId, deliveryId = ARGV[i], ARGV[i + 1]
   local home = redis.call('HGET', inflight, deliveryId)
   local admitted = home == entryId
-  if not home or (not admitted and not isReal(home, deliveryId)) then
+  if not exists(stream, entryId) then
+    -- Settled, and recorded perhaps: a place given to it now would never be taken back.
+    admitted = false
+  elseif not home or (not admitted and not isReal(home, deliveryId)) then
     redis.call('HSET', inflight, deliveryId, entryId)
     admitted = true
   elseif not admitted then
