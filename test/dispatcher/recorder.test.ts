@@ -134,7 +134,7 @@ test("many attempts are recorded in few calls", async () => {
     const counts = recordedIn()
       .slice(before)
       .map((line) => (JSON.parse(line) as { count: number }).count);
-    return counts.reduce((sum, count) => sum + count, 0) === 100;
+    return counts.reduce((sum, count) => sum + count, 0) >= 100;
   });
   expect(recordedIn().length - before).toBeLessThan(60);
 });
