@@ -18,6 +18,9 @@ interface DatabaseReply<Data> {
  */
 const REFUSALS = /^(22\w{3}|23\w{3}|54\w{3}|P0001|PGRST102)$/;
 
+/** A refusal may quote the value that was refused, however long. */
+const LONGEST_MESSAGE = 300;
+
 export interface Database {
   client: SupabaseClient;
   close: () => Promise<void>;
@@ -79,7 +82,7 @@ export async function unwrap<Data>(
     REFUSALS.test(error.code ?? "")
       ? "DATABASE_REFUSED"
       : "DATABASE_UNAVAILABLE",
-    `Supabase answered ${status} ${error.code ?? ""}: ${error.message}${hint}`.replaceAll(
+    `Supabase answered ${status} ${error.code ?? ""}: ${error.message.slice(0, LONGEST_MESSAGE)}${hint}`.replaceAll(
       /\s+/g,
       " ",
     ),

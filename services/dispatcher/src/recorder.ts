@@ -96,7 +96,8 @@ export function createRecorder(options: RecorderOptions) {
       "failed_at",
       failedAt,
     );
-    logger.error({ deliveryId, entryId, reason }, "record.refused");
+    const id = deliveryId.slice(0, 100); // anybody may have written it
+    logger.error({ deliveryId: id, entryId, reason }, "record.refused");
   }
 
   /**
