@@ -1,6 +1,5 @@
 // One attempt, from the endpoint's settings to the settlement. Whatever goes wrong with it is an outcome, not an exception.
-import { type Delivery, isHttpUrl, toFields } from "@pipeline/shared/entries";
-import { hasCode } from "@pipeline/shared/errors";
+import { type Delivery, toFields } from "@pipeline/shared/entries";
 import type { Fields, Settlement } from "@pipeline/shared/scripts";
 import type { Sealer } from "@pipeline/shared/seal";
 import type { Logger } from "@pipeline/shared/logger";
@@ -15,9 +14,10 @@ import {
 import type { EndpointHealth } from "./core/endpoint-gate.ts";
 import { classify, type Outcome, type SendResult } from "./core/outcome.ts";
 import { attemptRecord } from "./core/record.ts";
-import { parseCustomHeaders, signAttempt } from "./core/request.ts";
+import { signAttempt } from "./core/request.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Settler } from "./settler.ts";
+import { createFindTarget, type Target } from "./target.ts";
 import { addedAt, type Work } from "./work.ts";
 
 export interface DeliverDependencies {
@@ -36,16 +36,6 @@ export type Deliver = ReturnType<typeof createDeliver>;
 
 /** While an endpoint's URL is unknown because Supabase is away. Not an attempt. */
 const LOOKUP_DEFER_MS = 5000;
-
-type Target =
-  | {
-      kind: "target";
-      url: string;
-      secret: string | null;
-      headers: Record<string, string>;
-    }
-  | { kind: "invalid"; error: string }
-  | { kind: "unknown" };
 
 interface Answered {
   /** Where it was sent; null when it was not. */
@@ -76,71 +66,9 @@ function healthOf(result: SendResult): EndpointHealth {
 }
 
 export function createDeliver(dependencies: DeliverDependencies) {
-  const {
-    endpoints,
-    sender,
-    settler,
-    sealer,
-    policy,
-    metrics,
-    logger,
-    now,
-    random,
-  } = dependencies;
-
-  /** Where the attempt goes: the endpoint's present settings, or the entry's own where it names no known endpoint. */
-  async function resolve(delivery: Delivery): Promise<Target> {
-    let { webhookUrl: url, secret, headers } = delivery;
-    if (delivery.endpointId !== null) {
-      try {
-        const endpoint = await endpoints.find(delivery.endpointId);
-        if (endpoint?.isActive === false)
-          return {
-            kind: "invalid",
-            error: "endpoint_id: the endpoint is disabled",
-          };
-        if (endpoint !== null && !isHttpUrl(endpoint.url)) {
-          return {
-            kind: "invalid",
-            error:
-              "endpoint_id: the endpoint's url must be an http or https URL without credentials",
-          };
-        }
-        if (endpoint !== null) ({ url, secret, headers } = endpoint);
-        else if (url === null)
-          return {
-            kind: "invalid",
-            error: "endpoint_id: there is no such endpoint",
-          };
-      } catch (error) {
-        if (!hasCode(error, "DATABASE_UNAVAILABLE", "DATABASE_REFUSED"))
-          throw error;
-        if (url === null) return { kind: "unknown" };
-      }
-    }
-    const openSecret = secret === null ? null : sealer.open(secret);
-    if (secret !== null && openSecret === null) {
-      return {
-        kind: "invalid",
-        error: "secret: was not sealed with this WEBHOOK_ENCRYPTION_KEY",
-      };
-    }
-    const openHeaders = headers === null ? null : sealer.open(headers);
-    if (headers !== null && openHeaders === null) {
-      return {
-        kind: "invalid",
-        error: "headers: were not sealed with this WEBHOOK_ENCRYPTION_KEY",
-      };
-    }
-    const custom = parseCustomHeaders(openHeaders);
-    if (!custom.ok) return { kind: "invalid", error: custom.error };
-    return {
-      kind: "target",
-      url: url!,
-      secret: openSecret,
-      headers: custom.headers,
-    };
-  }
+  const { endpoints, sender, settler, sealer, policy } = dependencies;
+  const { metrics, logger, now, random } = dependencies;
+  const findTarget = createFindTarget(endpoints, sealer);
 
   async function attempt(
     delivery: Delivery,
@@ -306,7 +234,7 @@ export function createDeliver(dependencies: DeliverDependencies) {
   return {
     /** Sends and settles. Rejects only when settling was abandoned. */
     deliver: async (work: Work): Promise<EndpointHealth> => {
-      const target = await resolve(work.delivery);
+      const target = await findTarget(work.delivery);
       if (target.kind === "unknown") {
         await defer(work, LOOKUP_DEFER_MS, work.delivery.isReserved);
         return "not asked";
