@@ -126,6 +126,9 @@ test("garbage on every stream and among the retries stops no loop", async () => 
     await redis.xadd(keys.stream, "*", ...fields);
   for (const fields of some(logEntry, 150))
     await redis.xadd(keys.log, "*", ...fields);
+  // Refused by the database, and once more in its plain form.
+  const worst = '{"delivery_id":"no uuid","status":"sent","delivery":null}';
+  await redis.xadd(keys.log, "*", "delivery_id", "no uuid", "record", worst);
   for (const fields of some(entry, 50))
     await redis.xadd(keys.dead, "*", ...fields);
   for (const [n, data] of some(retryData, 100).entries()) {

@@ -115,8 +115,8 @@ test("records that make no sense are set aside with the reason, and the rest go 
   ]);
   expect(reasons).toEqual(
     expect.arrayContaining([
-      ["d-1", "record: must be a JSON object"],
-      ["", "record: must be a JSON object"],
+      ["d-1", "record: must be a JSON object that names its delivery"],
+      ["", "record: must be a JSON object that names its delivery"],
       ["d-2", expect.stringContaining("22P02")],
     ]),
   );

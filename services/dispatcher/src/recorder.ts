@@ -36,6 +36,17 @@ interface LogEntry {
   record: AttemptRecord;
 }
 
+/** As far as this side relies on it; the database looks at the rest. */
+function isAttemptRecord(value: unknown): value is AttemptRecord {
+  if (typeof value !== "object" || value === null) return false;
+  const { delivery_id, delivery } = value as Partial<AttemptRecord>;
+  return (
+    typeof delivery_id === "string" &&
+    (delivery === undefined ||
+      (typeof delivery === "object" && delivery !== null))
+  );
+}
+
 export function createRecorder(options: RecorderOptions) {
   const {
     reader,
@@ -96,6 +107,8 @@ export function createRecorder(options: RecorderOptions) {
       "failed_at",
       failedAt,
     );
+    // At once: a batch that is repeated for another's sake must not add it again.
+    await scripts.recorded([{ entryId, deliveryId }]);
     const id = deliveryId.slice(0, 100); // anybody may have written it
     logger.error({ deliveryId: id, entryId, reason }, "record.refused");
   }
@@ -112,12 +125,14 @@ export function createRecorder(options: RecorderOptions) {
       logger.warn({ deliveryId, entryId, refusal }, "record.timed_out");
       return false;
     }
-    const plain = plainRecord(full, refusal);
     try {
+      const plain = plainRecord(full, refusal);
       await record([{ entryId, deliveryId, record: plain }]);
       logger.warn({ deliveryId, entryId, refusal }, "record.simplified");
     } catch (error) {
-      if (!hasCode(error, "DATABASE_REFUSED")) throw error;
+      // Whatever else a record provokes is its own fault, and must not stop the others.
+      if (hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
+      if (TIMED_OUT.test(errorMessage(error))) return false;
       await setAside(
         entryId,
         deliveryId,
@@ -142,10 +157,9 @@ export function createRecorder(options: RecorderOptions) {
     const text = named.get("record") ?? "";
     try {
       const value: unknown = JSON.parse(text);
-      if (typeof value === "object" && value !== null)
-        return { entryId, deliveryId, record: value as AttemptRecord };
+      if (isAttemptRecord(value)) return { entryId, deliveryId, record: value };
     } catch {
-      // not JSON: set aside below
+      // set aside below
     }
     return { entryId, deliveryId, garbage: text };
   }
@@ -166,7 +180,7 @@ export function createRecorder(options: RecorderOptions) {
           entry.entryId,
           entry.deliveryId,
           entry.garbage,
-          "record: must be a JSON object",
+          "record: must be a JSON object that names its delivery",
         );
       }
     }
