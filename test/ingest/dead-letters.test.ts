@@ -166,6 +166,20 @@ describe("POST /api/webhook-delivery/dead-letters/:entryId/replay", () => {
   });
 });
 
+describe("a dead letter whose delivery was retried by hand and arrived", () => {
+  it("is not sent again, alone or among many", async () => {
+    const id = await fail("HTTP 500");
+    await database.record(id, 2, "success");
+    const [letter] = await letters();
+    const alone = await ingest.post(`/dead-letters/${letter!.entryId}/replay`);
+    expect(alone.status).toBe(409);
+    expect(alone.body.error).toBe("The delivery is no longer failed: success");
+    const many = await ingest.post("/dead-letters/replay", {});
+    expect(many.body).toMatchObject({ count: 0, skipped: [{}] });
+    expect(await ingest.queue.waiting()).toEqual([]);
+  });
+});
+
 describe("POST /api/webhook-delivery/dead-letters/replay", () => {
   it("counts in a dry run and replays what the filter matches", async () => {
     const elsewhere = { webhookUrl: "https://other.example.com/hook" };

@@ -2,8 +2,7 @@ export type FaultCode =
   | "CONFIG_INVALID"
   | "REDIS_UNAVAILABLE"
   | "DATABASE_UNAVAILABLE"
-  | "DATABASE_REFUSED"
-  | "QUEUE_FULL";
+  | "DATABASE_REFUSED";
 
 /** A fault: something the code cannot go on with here. Expected things (a failed attempt, an unknown lead) are values. */
 export class PipelineError extends Error {

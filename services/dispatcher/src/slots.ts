@@ -151,9 +151,9 @@ export function createSlots(options: SlotsOptions): Slots {
   }
 
   /** False when the endpoint has no slot for it and it should go on waiting here. */
-  function place(work: Work, hasToken: boolean): boolean {
+  function place(work: Work, hasToken: boolean, ahead: number): boolean {
     const at = now();
-    const answer = gate.ask(work.endpoint, at);
+    const answer = gate.ask(work.endpoint, at, ahead);
     switch (answer.kind) {
       case "go":
         void run(work, at, hasToken);
@@ -171,7 +171,7 @@ export function createSlots(options: SlotsOptions): Slots {
   function resume(endpoint: string): void {
     const queue = parked.get(endpoint);
     if (queue === undefined || signal.aborted) return;
-    while (queue.length > 0 && place(queue[0]!.work, false)) {
+    while (queue.length > 0 && place(queue[0]!.work, false, 0)) {
       queue.shift();
       parkedCount--;
     }
@@ -198,9 +198,9 @@ export function createSlots(options: SlotsOptions): Slots {
         if (free() >= count || signal.aborted) done();
       }),
     accept: (work) => {
-      if (place(work, true)) return;
-      limiter.giveBack(1);
       const queue = parked.get(work.endpoint);
+      if (place(work, true, queue?.length ?? 0)) return;
+      limiter.giveBack(1);
       const item = { work, since: now() };
       if (queue === undefined) parked.set(work.endpoint, [item]);
       else queue.push(item);

@@ -100,6 +100,10 @@ export function createResend({
       const id = deadLetterId(streamKey, letter);
       const reason = await whyHeld(id);
       if (reason !== null) return reason;
+      // Retried by hand since: the dead letter speaks of a failure that is over.
+      const status = await writes.status(id);
+      if (status !== null && status !== "failed")
+        return refuse(409, "", `The delivery is no longer failed: ${status}`);
       const delivery = continued(
         parsed.delivery,
         await writes.restart(id, maxAttempts),

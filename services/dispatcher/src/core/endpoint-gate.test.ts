@@ -46,6 +46,16 @@ test("an endpoint that answers gets all but a quarter of the slots, and the rest
   expect(gate.ask("a", 1000)).toEqual({ kind: "park" });
 });
 
+test("work of an endpoint that answers slowly does not wait here for longer than half a second", () => {
+  const gate = answering("a", 3000, 4000);
+  expect(fill(gate, "a", 4000)).toBe(6);
+  gate.leave("a", 4000, 4000, "not asked");
+  gate.ask("a", 4000);
+  // Six slots of 3 s each: one comes free every half second.
+  expect(gate.ask("a", 4000, 0)).toEqual({ kind: "park" });
+  expect(gate.ask("a", 4000, 1)).toMatchObject({ kind: "defer" });
+});
+
 test("a slot that is left is free again", () => {
   const gate = answering("a", 50, 1000);
   fill(gate, "a", 1000);

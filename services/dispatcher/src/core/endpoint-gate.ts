@@ -7,15 +7,18 @@
 // A failure (connection refused, unknown host) holds a slot no longer than an answer if it is quick, and counts as one;
 // a slow one counts as a timeout.
 //
-// What exceeds the share waits in the dispatcher (`park`) while the endpoint keeps answering, and goes back to Redis
-// (`defer`) once it is suspect. "Overdue" is four times the endpoint's usual answer time, at least a second.
+// What exceeds the share waits in the dispatcher (`park`) when its turn comes within half a second, since what waits here
+// keeps others from being read; else, and for a suspect endpoint, it goes back to Redis (`defer`). "Overdue" is four times the endpoint's usual answer time, at least a second.
 
 /** What an attempt says of its endpoint: it answered, could not be reached, ran into the deadline, or was not asked. */
 export type EndpointHealth = "answered" | "failed" | "timeout" | "not asked";
 
 export interface EndpointGate {
-  /** Where a delivery to this endpoint goes now. `go` takes a slot; `defer` says for how long. */
-  ask: (endpoint: string, now: number) => GateAnswer;
+  /**
+   * Where a delivery to this endpoint goes now, with `ahead` others parked before it. `go` takes a slot; `defer` says for
+   * how long.
+   */
+  ask: (endpoint: string, now: number, ahead?: number) => GateAnswer;
   /** The attempt has ended and its slot is free. `outcome` is what it says of the endpoint's health. */
   leave: (
     endpoint: string,
@@ -44,6 +47,7 @@ interface EndpointState {
 const ALONE_AFTER_MS = 60_000;
 const SHORTEST_OVERDUE_MS = 1000;
 const QUICK_FAILURE_MS = 250;
+const LONGEST_PARK_MS = 500;
 const SHORTEST_DEFER_MS = 250;
 const LONGEST_DEFER_MS = 60_000;
 const NEW_ANSWER_WEIGHT = 0.2;
@@ -103,13 +107,18 @@ export function createEndpointGate(
       : healthyShare;
   }
 
-  function deferMs(state: EndpointState, now: number): number {
+  /** Ms for which one delivery holds a slot of this endpoint: as long as usual, or as the one that hangs already has. */
+  function holdMs(state: EndpointState, now: number): number {
     const longestHeldMs = now - (state.startedAt[0] ?? now);
-    const spacingMs =
-      Math.max(SHORTEST_OVERDUE_MS, state.answerMs ?? 0, longestHeldMs) /
-      cautiousShare;
+    const expectedMs = state.answerMs ?? SHORTEST_OVERDUE_MS;
+    return suspect(state, now)
+      ? Math.max(SHORTEST_OVERDUE_MS, expectedMs, longestHeldMs)
+      : expectedMs;
+  }
+
+  function deferMs(state: EndpointState, now: number, share: number): number {
     state.deferredUntil = Math.min(
-      Math.max(state.deferredUntil, now) + spacingMs,
+      Math.max(state.deferredUntil, now) + holdMs(state, now) / share,
       now + LONGEST_DEFER_MS,
     );
     const delayMs = Math.max(SHORTEST_DEFER_MS, state.deferredUntil - now);
@@ -117,18 +126,23 @@ export function createEndpointGate(
   }
 
   return {
-    ask: (endpoint, now) => {
+    ask: (endpoint, now, ahead = 0) => {
       const state = visit(endpoint, now);
-      if (state.startedAt.length < shareOf(state, now)) {
+      const share = shareOf(state, now);
+      if (state.startedAt.length < share) {
         state.startedAt.push(now);
         return { kind: "go" };
       }
-      if (!suspect(state, now)) return { kind: "park" };
-      return { kind: "defer", delayMs: deferMs(state, now) };
+      // Before the first answer nothing is known of the wait; it is short, or the endpoint becomes suspect.
+      const waitMs = ((ahead + 1) * (state.answerMs ?? 0)) / share;
+      return waitMs <= LONGEST_PARK_MS && !suspect(state, now)
+        ? { kind: "park" }
+        : { kind: "defer", delayMs: deferMs(state, now, share) };
     },
     leave: (endpoint, startedAt, now, outcome) => {
       const state = states.get(endpoint);
       if (state === undefined) return;
+      const wasSuspect = suspect(state, now);
       const index = state.startedAt.indexOf(startedAt);
       if (index !== -1) state.startedAt.splice(index, 1);
       if (outcome === "not asked") return;
@@ -144,8 +158,9 @@ export function createEndpointGate(
         state.answerMs === null
           ? ms
           : state.answerMs + NEW_ANSWER_WEIGHT * (ms - state.answerMs);
+      // It has recovered: what comes next need not queue behind what was deferred before.
+      if (wasSuspect) state.deferredUntil = 0;
       state.hasTimedOut = false;
-      state.deferredUntil = 0;
     },
     isSuspect: (endpoint, now) => {
       const state = states.get(endpoint);

@@ -87,6 +87,16 @@ export function createDeliveryWrites(
       return rows[0] ?? null;
     },
 
+    /** Null when there is no such delivery. */
+    status: async (id: string): Promise<DeliveryRow["status"] | null> => {
+      const rows = await gate.run(() =>
+        unwrap<Pick<DeliveryRow, "status">[]>(
+          client.from("webhook_deliveries").select("status").eq("id", id),
+        ),
+      );
+      return rows[0]?.status ?? null;
+    },
+
     /** The row, cancelled unless it was finished; null when there is no such delivery. */
     cancel: async (id: string): Promise<StoredDelivery | null> => {
       const rows = await gate.run(() =>
