@@ -87,12 +87,19 @@ test("a dispatcher stopped past the idle time and let go again: failures start n
 });
 
 test("a dispatcher stopped between reading and sending, and let go when all is over, sends nothing", async () => {
+  const { redis, keys } = pipeline;
   const stalled = await pipeline.start("dispatcher");
-  stalled.child.kill("SIGSTOP");
-  // Its blocked read takes these while it cannot see them.
-  const ids = await Promise.all(
-    Array.from({ length: 5 }, () => pipeline.xadd("/ok")),
-  );
+  const ids: string[] = [];
+  // Stopped while it waits in a blocking read: Redis then hands it an entry that it cannot see. It may take several tries.
+  await until("it has read without knowing", async () => {
+    stalled.child.kill("SIGSTOP");
+    ids.push(await pipeline.xadd("/ok"));
+    const [pending] = await redis.xpending(keys.stream, "dispatchers");
+    if (Number(pending) > 0) return true;
+    stalled.child.kill("SIGCONT");
+    await settled(pipeline, 30_000);
+    return false;
+  });
   await pipeline.start("dispatcher");
   await until("another has sent them", () =>
     ids.every((id) => requestsOf(id) === 1),

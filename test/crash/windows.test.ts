@@ -1,6 +1,13 @@
 // The crash table, row by row: the fault happens exactly where the row says. A proxy between the service and Redis sees the
 // call go by and lets it vanish, or run and its answer vanish; then the process is killed, or goes on.
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  expect,
+  onTestFinished,
+  test,
+} from "vitest";
 import { settled } from "../support/chaos.ts";
 import {
   type Pipeline,
@@ -40,6 +47,16 @@ const attemptsOf = async (id: string) =>
   (await pipeline.attempts())
     .filter(({ delivery_id }) => delivery_id === id)
     .map(({ attempt_number }) => attempt_number);
+
+/** Starts a scheduler and waits until its reconcile has looked at an overdue row. */
+async function reconciled(): Promise<void> {
+  const scheduler = await pipeline.start("retry-scheduler", {
+    LOG_LEVEL: "debug",
+  });
+  await until("reconcile has looked at it", () =>
+    scheduler.lines.some((line) => /"examined":[1-9]/.test(line)),
+  );
+}
 
 async function ended(id: string, status = "success"): Promise<void> {
   await settled(pipeline, 30_000);
@@ -89,6 +106,7 @@ test("the enqueue's reply is lost and the client sends again: one entry", async 
   expect(again.status).toBe(200);
   const { id } = first.body.delivery!;
   expect(again.body.delivery!.id).toBe(id);
+  await reconciled();
   expect(await pipeline.redis.xlen(pipeline.keys.stream)).toBe(1);
 
   await pipeline.start("dispatcher");
@@ -209,6 +227,23 @@ test("a recorder dies between the rows and their removal from Redis: the same ro
   report("recorded, not removed", since);
   expect(requestsOf(id)).toBe(1);
   expect(await attemptsOf(id)).toEqual([1]);
+});
+
+test("delivered and not recorded yet, because the recorder cannot reach Supabase: reconcile does not send it again", async () => {
+  const away = await startTcpProxy(pipeline.stack.supabaseUrl);
+  onTestFinished(away.close);
+  away.set("refuse");
+  await pipeline.start("dispatcher", {
+    SUPABASE_URL: `http://127.0.0.1:${away.port}`,
+  });
+  await pipeline.start("ingest");
+  const id = await pipeline.submit("/ok");
+  await until("it arrives", () => requestsOf(id) === 1);
+  await reconciled();
+  expect((await rowOf(id))?.status).toBe("pending");
+  away.set("pass");
+  await ended(id);
+  expect(requestsOf(id)).toBe(1);
 });
 
 test.each(["before", "after"] as const)(
