@@ -26,8 +26,8 @@ function simulate(options: {
   const mostHeld: Record<string, number> = {};
   let next = 0;
 
-  function place(endpoint: string, now: number): boolean {
-    const answer = gate.ask(endpoint, now);
+  function place(endpoint: string, now: number, ahead: number): boolean {
+    const answer = gate.ask(endpoint, now, ahead);
     if (answer.kind === "park") return false;
     if (answer.kind === "defer") {
       deferred.push({ endpoint, dueAt: now + answer.delayMs });
@@ -43,7 +43,7 @@ function simulate(options: {
   function placeParked(endpoint: string, now: number): void {
     for (;;) {
       const index = parked.indexOf(endpoint);
-      if (index === -1 || !place(endpoint, now)) return;
+      if (index === -1 || !place(endpoint, now, 0)) return;
       parked.splice(index, 1);
     }
   }
@@ -71,7 +71,8 @@ function simulate(options: {
         due === -1
           ? options.backlog(next++)
           : deferred.splice(due, 1)[0]!.endpoint;
-      if (!place(endpoint, now)) parked.push(endpoint);
+      const ahead = parked.filter((each) => each === endpoint).length;
+      if (!place(endpoint, now, ahead)) parked.push(endpoint);
     }
   }
   return { ended, mostHeld, deferredAtEnd: deferred.length };
@@ -127,4 +128,18 @@ describe("an odd endpoint with a tenth of the traffic", () => {
     expect(withRefusing.odd).toBeGreaterThanOrEqual(without.odd);
     expect(withRefusing.deferredAtEnd).toBe(0);
   });
+
+  test.each([
+    [5, 4, 1000],
+    [5, 4, 5000],
+    [20, 15, 5000],
+  ])(
+    "of %d slots holds at most %d by answering after %d ms, and leaves the others a quarter of their pace",
+    (slots, share, ms) => {
+      const without = tenthTo(fast, slots);
+      const withSlow = tenthTo({ ms, outcome: "answered" }, slots);
+      expect(withSlow.mostHeld).toBe(share);
+      expect(withSlow.others).toBeGreaterThan(0.25 * without.others);
+    },
+  );
 });
