@@ -22,6 +22,8 @@ export default defineConfig({
           hookTimeout: 120_000,
           // The stack, the services under test and the receivers share the machine with the tests.
           maxWorkers: 2,
+          // These tests bound recovery times on whatever machine they run; one that is busy for a moment gets a second try.
+          retry: 1,
         },
       },
     ],

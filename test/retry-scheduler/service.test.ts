@@ -118,10 +118,12 @@ test("says in plain words what it does, without credentials, and ends at once wi
   const { service } = await startReady({
     REDIS_URL: server.url.replace("redis://", "redis://default:@"),
   });
+  const started = "[RETRY_SCHEDULER] Retry scheduler started successfully";
+  // The log is written in blocks, a fifth of a second apart.
+  await vi.waitFor(() => expect(service.lines.join("\n")).toContain(started), {
+    timeout: 5000,
+  });
   const output = service.lines.join("\n");
-  expect(output).toContain(
-    "[RETRY_SCHEDULER] Retry scheduler started successfully",
-  );
   expect(output).toContain(`[RETRY_SCHEDULER] Redis: ${server.url}`);
   expect(output).not.toContain(inject("stack").serviceRoleKey);
   const stoppedAt = performance.now();
