@@ -60,7 +60,10 @@ export async function saturate(
   let index = 0;
   let sent = 0;
   const work = async () => {
-    while (performance.now() < endsAt) sent += await send(index++);
+    while (performance.now() < endsAt) {
+      const count = await send(index++);
+      sent += count;
+    }
   };
   await Promise.all(Array.from({ length: concurrent }, work));
   return sent / ((performance.now() - startedAt) / 1000);

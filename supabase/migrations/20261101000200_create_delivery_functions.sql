@@ -40,7 +40,8 @@ $$;
 -- straight from a producer brings its delivery along, in `delivery`, and the row is made first. A late or repeated batch
 -- never moves a row backwards. Returns the ids of deliveries that no longer exist (deleted with their lead).
 create or replace function public.record_attempts(attempts jsonb)
-returns setof uuid language plpgsql security invoker set search_path = '' as $$
+-- A row that somebody else has locked fails its batch after a second, so that the recorder can go on without it.
+returns setof uuid language plpgsql security invoker set search_path = '' set lock_timeout = '1s' as $$
 begin
   insert into public.webhook_deliveries (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload, secret,
     headers, attempt, max_attempts, schedule_start, created_at)
