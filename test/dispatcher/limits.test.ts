@@ -7,6 +7,7 @@ import {
   type RunningService,
 } from "../support/own-stream.ts";
 import {
+  type Answer,
   receiverForTest,
   type TestReceiver,
 } from "../support/test-receiver.ts";
@@ -83,14 +84,24 @@ test("three dispatchers share the work, and nothing is sent twice", async () => 
   for (const share of shares) expect(share).toBeGreaterThan(ids.length / 10);
 });
 
-test("a dispatcher sends five at once and never more", async () => {
-  const receiver = await receiverForTest((_request, response) =>
-    sleep(100).then(() => void response.end()),
-  );
+test("a dispatcher sends five at once and never more, whatever the receivers", async () => {
+  let atOnce = 0;
+  let most = 0;
+  const answer: Answer = async (_request, response) => {
+    most = Math.max(most, ++atOnce);
+    await sleep(100);
+    atOnce--;
+    response.end();
+  };
+  const receivers = [
+    await receiverForTest(answer),
+    await receiverForTest(answer),
+    await receiverForTest(answer),
+  ];
   const own = await ownStreamForTest({ env: { RATE_LIMIT_PER_SECOND: "0" } });
-  await addMany(own, receiver, 100);
-  await allArrived(receiver, 100);
-  expect(receiver.mostAtOnce()).toBe(5);
+  await Promise.all(receivers.map((each) => addMany(own, each, 30)));
+  for (const receiver of receivers) await allArrived(receiver, 30);
+  expect(most).toBe(5);
   await until("all is recorded", own.isIdle);
 });
 
