@@ -80,19 +80,20 @@ export function createIntake(options: IntakeOptions) {
     return null;
   }
 
-  async function admitted(
-    entries: { entryId: string; deliveryId: string }[],
+  /** Repeats while Redis is away: what is read already would else wait for the claim idle time. Null when stopping. */
+  async function insist<Result>(
+    ask: () => Promise<Result>,
     signal: AbortSignal,
-  ): Promise<boolean[]> {
+  ): Promise<Result | null> {
     while (!signal.aborted) {
       try {
-        return await scripts.admit(entries);
+        return await ask();
       } catch (error) {
         logger.debug({ err: error }, "intake.repeated");
         await abortableSleep(REPEAT_PAUSE_MS, signal);
       }
     }
-    return entries.map(() => false); // stopping: they stay pending and are released
+    return null;
   }
 
   /**
@@ -113,16 +114,21 @@ export function createIntake(options: IntakeOptions) {
       entryId: read[i]!.entryId,
       deliveryId: entry.ok ? entry.delivery.id : entry.deliveryId,
     }));
-    const admissions = ids.length === 0 ? [] : await admitted(ids, signal);
+    const admissions =
+      ids.length === 0 ? [] : await insist(() => scripts.admit(ids), signal);
+    if (admissions === null) return; // they stay pending and are released
     let atHand = limiter.isFresh(takenAt) ? tokens : 0;
     for (const [i, entry] of read.entries()) {
       if (admissions[i] !== true) {
-        if (!signal.aborted) logger.info(ids[i], "entry.duplicate_removed");
+        logger.info(ids[i], "entry.duplicate_removed");
         continue;
       }
       const work = toWork(entry, parsed[i]!);
       if (work === null) continue;
-      if (atHand === 0) atHand = await limiter.take(read.length - i, signal);
+      if (atHand === 0) {
+        const want = read.length - i;
+        atHand = (await insist(() => limiter.take(want, signal), signal)) ?? 0;
+      }
       if (atHand === 0) return;
       atHand--;
       slots.accept(work);
