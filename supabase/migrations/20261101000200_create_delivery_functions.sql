@@ -43,17 +43,21 @@ create or replace function public.record_attempts(attempts jsonb)
 -- A row that somebody else has locked fails its batch after a second, so that the recorder can go on without it.
 returns setof uuid language plpgsql security invoker set search_path = '' set lock_timeout = '1s' as $$
 begin
+  -- In the state that its attempt leads to, so that the update below passes it by: that would write every index again.
   insert into public.webhook_deliveries (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload, secret,
-    headers, attempt, max_attempts, schedule_start, created_at)
+    headers, attempt, max_attempts, schedule_start, created_at, status, response_status, response_body, last_error, sent_at,
+    next_retry_at, signature)
   select distinct on (a.delivery_id) a.delivery_id, l.id, d.client_id, d.endpoint_id, d.event, d.format, d.webhook_url,
-    d.payload::jsonb, d.secret, d.headers, a.attempt, d.max_attempts, d.schedule_start, d.created_at
-  from jsonb_to_recordset(attempts) as a (delivery_id uuid, attempt integer, delivery jsonb)
+    d.payload::jsonb, d.secret, d.headers, a.attempt, d.max_attempts, d.schedule_start, d.created_at, a.status,
+    a.response_status, a.response_body, a.error, a.attempted_at, a.retry_at, a.signature
+  from jsonb_to_recordset(attempts) as a (delivery_id uuid, attempt integer, delivery jsonb, status text,
+    response_status integer, response_body text, error text, attempted_at timestamptz, retry_at timestamptz, signature text)
   cross join lateral jsonb_to_record(a.delivery) as d (lead_id uuid, client_id uuid, endpoint_id uuid, event text,
     format text, webhook_url text, payload text, secret text, headers text, max_attempts integer, schedule_start integer,
     created_at timestamptz)
   left join public.leads l on l.id = d.lead_id
   where a.delivery is not null
-  order by a.delivery_id, a.attempt
+  order by a.delivery_id, (a.status = 'success') desc, a.attempt desc
   on conflict (id) do nothing;
 
   with attempt as materialized (
@@ -86,13 +90,14 @@ begin
     from latest a
     where d.id = a.delivery_id
       and (a.status = 'success' or (d.status not in ('success', 'cancelled') and a.attempt >= d.attempt))
-    returning d.lead_id, d.status
+      and (d.status, d.attempt) is distinct from (a.status, a.attempt)
   ), disabled as (
     update public.webhook_endpoints e set active = false, disabled_reason = 'the receiver answered 410 Gone', updated_at = now()
     from attempt a where e.id = a.disable_endpoint and e.active
   )
   update public.leads l set status = 'webhook_sent', updated_at = now()
-  from (select distinct r.lead_id from recorded r where r.status = 'success' and r.lead_id is not null) r
+  from (select distinct d.lead_id from latest a join public.webhook_deliveries d on d.id = a.delivery_id
+        where a.status = 'success' and d.lead_id is not null) r
   where l.id = r.lead_id and l.status is distinct from 'webhook_sent';
 
   return query

@@ -5,6 +5,7 @@ import type { Case } from "./case.ts";
 import { UNLIMITED } from "./drain.ts";
 
 const CONCURRENT = 100;
+const SETTINGS = { MAX_QUEUE_LENGTH: "10000000" };
 const BATCH = 500;
 
 export const apiCase: Case = {
@@ -13,7 +14,7 @@ export const apiCase: Case = {
     const seconds = quick ? 5 : 10;
     const webhookUrl = `${rig.receiverUrl}/ok`;
     await rig.reset();
-    const ingest = await rig.start("ingest", { MAX_QUEUE_LENGTH: "10000000" });
+    let ingest = await rig.start("ingest", { MAX_QUEUE_LENGTH: "10000000" });
     const one = async (index: number) => {
       await postOne({ apiUrl: ingest.url, webhookUrl, index });
       return 1;
@@ -26,9 +27,11 @@ export const apiCase: Case = {
       await postBatch(ingest.url, webhookUrl, index * BATCH, BATCH);
       return BATCH;
     });
-    await rig.redis.del(rig.keys.stream, rig.keys.inflight);
+    await rig.stopServices();
+    await rig.reset();
 
     progress("full path at 0.15 R");
+    ingest = await rig.start("ingest", SETTINGS);
     await rig.start("dispatcher", UNLIMITED);
     await rig.start("retry-scheduler");
     const fullSeconds = quick ? 10 : 60;
