@@ -195,7 +195,7 @@ test("the response is kept in part: 1000 characters without NUL, and its useful 
   const receiver = await receiverForTest((_request, response) => {
     response.writeHead(200, {
       "x-request-id": "r-1",
-      "set-cookie": "session=private",
+      "set-cookie": "cart=private",
     });
     response.end(`\0${"é".repeat(3000)}`);
   });

@@ -105,7 +105,7 @@ test("of the response's headers only the useful ones are kept, cut to a length",
     result: answer(200, {
       "content-type": "text/plain",
       "retry-after": "5",
-      "set-cookie": "session=1",
+      "set-cookie": "cart=1",
       server: "x".repeat(2000),
     }),
   });
