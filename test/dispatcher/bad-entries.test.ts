@@ -101,7 +101,10 @@ const BAD: [Fields, RegExp][] = [
     { ...good, v: "2" },
     /^v: must be 1, the version this dispatcher understands$/,
   ],
-  [{ hello: "world" }, /^payload: is required: JSON text$/],
+  [
+    { hello: "world" },
+    /^payload: is required: JSON text; webhook_url: is required \(or endpoint_id\)$/,
+  ],
   [
     { webhook_url: "x", payload: "{", attempt: "x", v: "9" },
     /^(?=.*webhook_url: )(?=.*attempt: )(?=.*v: )/,
