@@ -73,7 +73,7 @@ describe("a dead letter", () => {
       parseDeadLetter("s", { entryId: "1-1", fields: { id, reason: "x" } }),
     ).toMatchObject({
       ok: false,
-      issues: [{ path: "payload" }],
+      issues: [{ path: "payload" }, { path: "webhook_url" }],
     });
   });
 });
