@@ -159,3 +159,12 @@ test("ten thousand idle endpoints are forgotten, but none with an attempt in fli
   gate.leave("idle 0", 1, 3, "timeout");
   expect(gate.isSuspect("idle 0", 3)).toBe(false);
 });
+
+test("an endpoint that never answered keeps no more than three quarters of the slots busy, waiting work included", () => {
+  const gate = createEndpointGate(5, () => 0.5);
+  gate.ask("b", 0); // not alone
+  expect(gate.ask("a", 0)).toEqual({ kind: "go" });
+  for (const ahead of [0, 1, 2])
+    expect(gate.ask("a", 100, ahead)).toEqual({ kind: "park" });
+  expect(gate.ask("a", 100, 3)).toEqual({ kind: "defer", delayMs: 250 });
+});

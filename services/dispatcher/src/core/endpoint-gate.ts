@@ -8,7 +8,9 @@
 // a slow one counts as a timeout.
 //
 // What exceeds the share waits in the dispatcher (`park`) when its turn comes within half a second, since what waits here
-// keeps others from being read; else, and for a suspect endpoint, it goes back to Redis (`defer`). "Overdue" is four times the endpoint's usual answer time, at least a second.
+// keeps others from being read; else, and for a suspect endpoint, it goes back to Redis (`defer`). Before an endpoint's first
+// answer no turn can be foretold: what runs and waits for it then leaves a quarter of the slots to others, and the rest is
+// deferred for a moment. "Overdue" is four times the endpoint's usual answer time, at least a second.
 
 /** What an attempt says of its endpoint: it answered, could not be reached, ran into the deadline, or was not asked. */
 export type EndpointHealth = "answered" | "failed" | "timeout" | "not asked";
@@ -133,9 +135,16 @@ export function createEndpointGate(
         state.startedAt.push(now);
         return { kind: "go" };
       }
-      // Before the first answer nothing is known of the wait; it is short, or the endpoint becomes suspect.
-      const waitMs = ((ahead + 1) * (state.answerMs ?? 0)) / share;
-      return waitMs <= LONGEST_PARK_MS && !suspect(state, now)
+      if (suspect(state, now))
+        return { kind: "defer", delayMs: deferMs(state, now, share) };
+      if (state.answerMs === null) {
+        // Nothing is known of the wait yet, so what waits here must leave slots to others.
+        return state.startedAt.length + ahead < healthyShare
+          ? { kind: "park" }
+          : { kind: "defer", delayMs: SHORTEST_DEFER_MS };
+      }
+      const waitMs = ((ahead + 1) * state.answerMs) / share;
+      return waitMs <= LONGEST_PARK_MS
         ? { kind: "park" }
         : { kind: "defer", delayMs: deferMs(state, now, share) };
     },
