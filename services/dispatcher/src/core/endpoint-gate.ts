@@ -8,9 +8,9 @@
 // a slow one counts as a timeout.
 //
 // What exceeds the share waits in the dispatcher (`park`) when its turn comes within half a second, since what waits here
-// keeps others from being read; else, and for a suspect endpoint, it goes back to Redis (`defer`). Before an endpoint's first
-// answer no turn can be foretold: what runs and waits for it then leaves a quarter of the slots to others, and the rest is
-// deferred for a moment. "Overdue" is four times the endpoint's usual answer time, at least a second.
+// keeps others from being read; else, and for a suspect endpoint, it goes back to Redis (`defer`). An endpoint whose first
+// answer takes over a quarter of a second leaves a quarter of the slots to others meanwhile, what waits for it included.
+// "Overdue" is four times the endpoint's usual answer time, at least a second.
 
 /** What an attempt says of its endpoint: it answered, could not be reached, ran into the deadline, or was not asked. */
 export type EndpointHealth = "answered" | "failed" | "timeout" | "not asked";
@@ -49,6 +49,7 @@ interface EndpointState {
 const ALONE_AFTER_MS = 60_000;
 const SHORTEST_OVERDUE_MS = 1000;
 const QUICK_FAILURE_MS = 250;
+const SLOW_FIRST_ANSWER_MS = 250;
 const LONGEST_PARK_MS = 500;
 const SHORTEST_DEFER_MS = 250;
 const LONGEST_DEFER_MS = 60_000;
@@ -138,10 +139,11 @@ export function createEndpointGate(
       if (suspect(state, now))
         return { kind: "defer", delayMs: deferMs(state, now, share) };
       if (state.answerMs === null) {
-        // Nothing is known of the wait yet, so what waits here must leave slots to others.
-        return state.startedAt.length + ahead < healthyShare
-          ? { kind: "park" }
-          : { kind: "defer", delayMs: SHORTEST_DEFER_MS };
+        // Nothing is known of the wait yet. Where the first answer is slow, what waits here must leave slots to others.
+        const isSlow = now - (state.startedAt[0] ?? now) > SLOW_FIRST_ANSWER_MS;
+        return isSlow && state.startedAt.length + ahead >= healthyShare
+          ? { kind: "defer", delayMs: SHORTEST_DEFER_MS }
+          : { kind: "park" };
       }
       const waitMs = ((ahead + 1) * state.answerMs) / share;
       return waitMs <= LONGEST_PARK_MS
