@@ -9,7 +9,8 @@
 //
 // What exceeds the share waits in the dispatcher (`park`) when its turn comes within half a second, since what waits here
 // keeps others from being read; else, and for a suspect endpoint, it goes back to Redis (`defer`). An endpoint whose first
-// answer takes over a quarter of a second leaves a quarter of the slots to others meanwhile, what waits for it included.
+// answer takes over a quarter of a second gets no more parked work once it holds all but a quarter of the slots; a burst
+// that came before may still fill them until it counts as overdue.
 // "Overdue" is four times the endpoint's usual answer time, at least a second.
 
 /** What an attempt says of its endpoint: it answered, could not be reached, ran into the deadline, or was not asked. */
