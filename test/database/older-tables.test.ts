@@ -67,7 +67,7 @@ test("the older product's rows stay as they are and the new functions work on it
     (sql, values) => database.client.query(sql, values),
   );
 
-  expect(await database.migrate()).toHaveLength(4);
+  expect(await database.migrate()).toHaveLength(5);
   expect(await database.migrate()).toEqual([]);
 
   const { rows } = await database.client.query(

@@ -177,3 +177,47 @@ test("a manual retry goes on with the next attempt number and a schedule that st
     },
   ]);
 });
+
+test("neither function ever reads the whole table, however small it was when its plan was made", async () => {
+  const { client, record, succeeded } = await setup();
+  await client.query("truncate webhook_deliveries cascade");
+  await client.query("vacuum analyze webhook_deliveries");
+  const wholeReads = async () => {
+    await client.query("select pg_stat_force_next_flush()");
+    const { rows } = await client.query(
+      "select seq_scan::int from pg_stat_user_tables where relname = 'webhook_deliveries'",
+    );
+    return rows[0].seq_scan as number;
+  };
+  const before = await wholeReads();
+  // After five calls Postgres keeps one plan for all that follow.
+  for (let call = 0; call < 10; call++) {
+    const rows = Array.from({ length: 20 }, () => ({
+      id: randomUUID(),
+      webhook_url: "https://example.com",
+      payload: "{}",
+      max_attempts: 4,
+      schedule_start: 1,
+      created_at: new Date().toISOString(),
+    }));
+    const create = "select * from create_deliveries($1)";
+    await client.query(create, [JSON.stringify(rows)]);
+    await client.query(create, [JSON.stringify(rows)]); // again: the rows are looked up
+    const attempts = rows.map(({ id }, index) => ({
+      ...succeeded(1),
+      delivery_id: index % 2 === 0 ? id : randomUUID(),
+      ...(index % 2 === 1 && { delivery: rows[index] }),
+    }));
+    await record(...attempts);
+  }
+  expect(await wholeReads()).toBe(before);
+});
+
+test("an attempt that names no delivery is refused, and its batch with it", async () => {
+  const { record, succeeded, state } = await setup();
+  const before = await state();
+  await expect(
+    record(succeeded(1), { ...succeeded(1), delivery_id: null }),
+  ).rejects.toThrow("delivery_id");
+  expect(await state()).toEqual(before);
+});

@@ -6,7 +6,11 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
-import { createDatabase, unwrap } from "@pipeline/shared/database";
+import {
+  callWithText,
+  createDatabase,
+  unwrap,
+} from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { inject } from "vitest";
 import { createApp } from "../../services/ingest/src/app.ts";
@@ -155,25 +159,22 @@ export function openDatabase() {
       more: object = {},
     ) => {
       const at = new Date().toISOString();
-      await unwrap(
-        client.rpc("record_attempts", {
-          attempts: [
-            {
-              delivery_id: id,
-              attempt,
-              attempted_at: at,
-              duration_ms: 5,
-              status,
-              response_status: status === "success" ? 200 : 500,
-              response_body: "body",
-              error: status === "success" ? null : "HTTP 500",
-              error_type: status === "success" ? null : "http",
-              retry_at: status === "sent" ? at : null,
-              ...more,
-            },
-          ],
-        }),
-      );
+      const attempts = [
+        {
+          delivery_id: id,
+          attempt,
+          attempted_at: at,
+          duration_ms: 5,
+          status,
+          response_status: status === "success" ? 200 : 500,
+          response_body: "body",
+          error: status === "success" ? null : "HTTP 500",
+          error_type: status === "success" ? null : "http",
+          retry_at: status === "sent" ? at : null,
+          ...more,
+        },
+      ];
+      await callWithText(client, "record_attempts", JSON.stringify(attempts));
     },
   };
 }

@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Stack, startStack } from "@pipeline/dev-stack/stack";
 import {
+  callWithText,
   createDatabase,
   type Database,
-  unwrap,
 } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from "vitest";
@@ -49,6 +49,13 @@ interface RowState {
   payload?: string;
 }
 
+const create = (deliveries: object[]) =>
+  callWithText(
+    database.client,
+    "create_deliveries",
+    JSON.stringify(deliveries),
+  );
+
 /** Rows as ingest and the recorder leave them, last touched `ageMs` ago (an hour, when it is not said). */
 async function createRow({
   ageMs = HOUR_MS,
@@ -58,11 +65,7 @@ async function createRow({
 }: RowState = {}) {
   const id = randomUUID();
   const webhook_url = "https://receiver.test/hook";
-  await unwrap(
-    database.client.rpc("create_deliveries", {
-      deliveries: [{ id, webhook_url, payload, max_attempts: 4 }],
-    }),
-  );
+  await create([{ id, webhook_url, payload, max_attempts: 4 }]);
   const updated_at = new Date(Date.now() - ageMs).toISOString();
   const next_retry_at =
     dueInMs === undefined ? null : new Date(Date.now() + dueInMs).toISOString();
@@ -198,7 +201,7 @@ test("more rows than a page holds are all injected", async () => {
     payload: "{}",
     max_attempts: 4,
   }));
-  await unwrap(database.client.rpc("create_deliveries", { deliveries }));
+  await create(deliveries);
   await reconcile();
   const homes = await queue.redis.hmget(
     queue.keys.inflight,

@@ -15,21 +15,28 @@ local function isReal(home, deliveryId)
   return string.find(home, '^log:%d+%-%d+$') and exists(log, string.sub(home, 5))
 end
 
+local ids = {}
+for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
+local homes, places, given = redis.call('HMGET', inflight, unpack(ids)), {}, {}
 local results = {}
-for i = 2, #ARGV, 2 do
-  local entryId, deliveryId = ARGV[i], ARGV[i + 1]
-  local home = redis.call('HGET', inflight, deliveryId)
+for i, deliveryId in ipairs(ids) do
+  local entryId = ARGV[2 * i]
+  local home = given[deliveryId] or homes[i]
   local admitted = home == entryId
-  if not exists(stream, entryId) then
+  if admitted then
+    -- Still its place, so nobody has settled it.
+  elseif not exists(stream, entryId) then
     -- Settled, and recorded perhaps: a place given to it now would never be taken back.
-    admitted = false
-  elseif not home or (not admitted and not isReal(home, deliveryId)) then
-    redis.call('HSET', inflight, deliveryId, entryId)
+  elseif not home or not isReal(home, deliveryId) then
+    places[#places + 1] = deliveryId
+    places[#places + 1] = entryId
+    given[deliveryId] = entryId
     admitted = true
-  elseif not admitted then
+  else
     redis.call('XACK', stream, group, entryId)
     redis.call('XDEL', stream, entryId)
   end
-  results[#results + 1] = admitted and 1 or 0
+  results[i] = admitted and 1 or 0
 end
+if #places > 0 then redis.call('HSET', inflight, unpack(places)) end
 return results

@@ -1,13 +1,19 @@
 -- Removes log entries whose records are in Postgres, and with a delivery's last one its place in `inflight`.
 -- KEYS  log, inflight
--- ARGV  group, then per log entry: logEntryId, deliveryId
+-- ARGV  group, then all logEntryIds, then all deliveryIds, in the same order
 -- Returns the number removed.
 local log, inflight, group = KEYS[1], KEYS[2], ARGV[1]
-local removed = 0
-for i = 2, #ARGV, 2 do
-  local logEntryId, deliveryId = ARGV[i], ARGV[i + 1]
-  if redis.call('HGET', inflight, deliveryId) == 'log:' .. logEntryId then redis.call('HDEL', inflight, deliveryId) end
-  redis.call('XACK', log, group, logEntryId)
-  removed = removed + redis.call('XDEL', log, logEntryId)
+local count, removed = (#ARGV - 1) / 2, 0
+-- Lua hands at most 8000 values to a call.
+for from = 2, count + 1, 1000 do
+  local to = math.min(from + 999, count + 1)
+  local homes = redis.call('HMGET', inflight, unpack(ARGV, from + count, to + count))
+  local left = {}
+  for i = from, to do
+    if homes[i - from + 1] == 'log:' .. ARGV[i] then left[#left + 1] = ARGV[i + count] end
+  end
+  if #left > 0 then redis.call('HDEL', inflight, unpack(left)) end
+  redis.call('XACK', log, group, unpack(ARGV, from, to))
+  removed = removed + redis.call('XDEL', log, unpack(ARGV, from, to))
 end
 return removed

@@ -1,4 +1,4 @@
--- Settles a batch of entries: writes each delivery's new home first (retries, dead, log), then acks and deletes the entry,
+-- Settles a batch of entries: writes the deliveries' new homes first (retries, dead, log), then acks and deletes the entries,
 -- because a script that fails half-way is not rolled back. Running it again changes nothing.
 -- KEYS  stream, retries, retriesData, dead, log, inflight
 -- ARGV  group, consumer, then per entry:
@@ -17,14 +17,17 @@ redis.call('HLEN', inflight)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- What the settled entries' deliveries have in `inflight` from now on (false: nothing), and the entries. Written once for all
+-- of them, since a call costs more than an item: 3 calls an entry less are a third of the script's time.
+local places, settledIds = {}, {}
+
 -- Until the record is in Postgres the delivery lives in the log stream; reconcile must not inject it again.
 local function writeLog(deliveryId, record, isFinal)
   local home = false
   if record ~= '' then
     home = 'log:' .. redis.call('XADD', log, '*', 'delivery_id', deliveryId, 'record', record)
   end
-  if not isFinal then return end
-  if home then redis.call('HSET', inflight, deliveryId, home) else redis.call('HDEL', inflight, deliveryId) end
+  if isFinal then places[deliveryId] = home end
 end
 
 -- Lua hands at most 8000 values to a call: an entry of thousands of fields, by whoever's hand, is kept as text.
@@ -40,10 +43,8 @@ local function writeDeadLetter(text)
   redis.call('XADD', dead, '*', unpack(letter))
 end
 
-local results = {}
-for i = 3, #ARGV, 7 do
-  local entryId, deliveryId, attempt, outcome = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local delayMs, fields, record = tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6]
+-- 1, 2 or 0, as returned.
+local function settle(entryId, deliveryId, attempt, outcome, delayMs, fields, record)
   local pending = redis.call('XPENDING', stream, group, entryId, entryId, 1)[1]
   local settled = 0
   if outcome == 'success' then
@@ -70,15 +71,37 @@ for i = 3, #ARGV, 7 do
     else
       redis.call('HSET', retriesData, deliveryId, fields)
       redis.call('ZADD', retries, now + delayMs, deliveryId)
-      redis.call('HSET', inflight, deliveryId, 'retry')
+      places[deliveryId] = 'retry'
       writeLog(deliveryId, record, false)
     end
     settled = 1
   end
-  if pending and settled > 0 then
-    redis.call('XACK', stream, group, entryId)
-    redis.call('XDEL', stream, entryId)
-  end
-  results[#results + 1] = settled
+  if pending and settled > 0 then settledIds[#settledIds + 1] = entryId end
+  return settled
 end
+
+local results = {}
+local ok, fault = pcall(function()
+  for i = 3, #ARGV, 7 do
+    results[#results + 1] = settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4]),
+      ARGV[i + 5], ARGV[i + 6])
+  end
+end)
+-- Also when one of them has failed: the homes of those before it are written.
+local kept, gone = {}, {}
+for deliveryId, home in pairs(places) do
+  if home then
+    kept[#kept + 1] = deliveryId
+    kept[#kept + 1] = home
+  else
+    gone[#gone + 1] = deliveryId
+  end
+end
+if #kept > 0 then redis.call('HSET', inflight, unpack(kept)) end
+if #gone > 0 then redis.call('HDEL', inflight, unpack(gone)) end
+if #settledIds > 0 then
+  redis.call('XACK', stream, group, unpack(settledIds))
+  redis.call('XDEL', stream, unpack(settledIds))
+end
+if not ok then error(fault) end
 return results

@@ -290,18 +290,14 @@ export function createScripts(redis: Redis, keys: Keys) {
     /** Removes log entries that are in Postgres. Idempotent. */
     recorded: async (
       entries: { entryId: string; deliveryId: string }[],
-    ): Promise<number> => {
-      const args = entries.flatMap(({ entryId, deliveryId }) => [
-        entryId,
-        deliveryId,
-      ]);
-      return (await recorded(
+    ): Promise<number> =>
+      (await recorded(
         log,
         inflight,
         RECORDERS_GROUP,
-        ...args,
-      )) as number;
-    },
+        ...entries.map(({ entryId }) => entryId),
+        ...entries.map(({ deliveryId }) => deliveryId),
+      )) as number,
   };
 }
 

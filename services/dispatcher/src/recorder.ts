@@ -1,6 +1,6 @@
 // Writes attempts to Postgres, many per call. Deliveries never wait for it: while Supabase is away the log stream grows,
 // and drains afterwards. A batch stays in hand until it is in Postgres; recording it twice changes nothing.
-import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
+import { callWithText, type SupabaseClient } from "@pipeline/shared/database";
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Redis } from "@pipeline/shared/redis";
@@ -18,6 +18,8 @@ const CLAIM_INTERVAL_MS = 5000;
 /** Postgres gave up on a call (statement or lock timeout): it was too much for it, or somebody holds one of its rows locked. */
 const TIMED_OUT = /\b(57014|55P03)\b/;
 
+const NOT_A_RECORD = "record: must be a JSON object that names its delivery";
+
 export interface RecorderOptions {
   reader: GroupReader;
   scripts: Scripts;
@@ -33,18 +35,38 @@ export interface RecorderOptions {
 interface LogEntry {
   entryId: string;
   deliveryId: string;
-  record: AttemptRecord;
+  /** JSON text of an attempt's record. Only the database reads it, unless it refuses it. */
+  record: string;
 }
 
-/** As far as this side relies on it; the database looks at the rest. */
-function isAttemptRecord(value: unknown): value is AttemptRecord {
-  if (typeof value !== "object" || value === null) return false;
-  const { delivery_id, delivery } = value as Partial<AttemptRecord>;
-  return (
-    typeof delivery_id === "string" &&
-    (delivery === undefined ||
-      (typeof delivery === "object" && delivery !== null))
-  );
+function toLogEntry({ entryId, fields }: StreamEntry): LogEntry {
+  const valueOf = (name: string) => {
+    for (let i = 0; i < fields.length; i += 2)
+      if (fields[i] === name) return fields[i + 1] ?? "";
+    return "";
+  };
+  return {
+    entryId,
+    deliveryId: valueOf("delivery_id"),
+    // An empty text would leave no trace in the array that is sent.
+    record: valueOf("record").trim() || "null",
+  };
+}
+
+/** Null: not a record, as far as this side relies on it. */
+function parseRecord(text: string): AttemptRecord | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== "object" || value === null) return null;
+    const { delivery_id, delivery } = value as Partial<AttemptRecord>;
+    const isRecord =
+      typeof delivery_id === "string" &&
+      (delivery === undefined ||
+        (typeof delivery === "object" && delivery !== null));
+    return isRecord ? (value as AttemptRecord) : null;
+  } catch {
+    return null; // the caller sets it aside
+  }
 }
 
 export function createRecorder(options: RecorderOptions) {
@@ -64,10 +86,10 @@ export function createRecorder(options: RecorderOptions) {
 
   async function call(entries: LogEntry[]): Promise<string[]> {
     try {
-      return await unwrap<string[]>(
-        client.rpc("record_attempts", {
-          attempts: entries.map((entry) => entry.record),
-        }),
+      return await callWithText<string[]>(
+        client,
+        "record_attempts",
+        `[${entries.map(({ record }) => record).join(",")}]`,
       );
     } catch (error) {
       // Like a refusal it may be the fault of a single row, so the others are tried without it.
@@ -89,9 +111,7 @@ export function createRecorder(options: RecorderOptions) {
 
   /** Kept for a person to look at: a record that Postgres will never take. */
   async function setAside(
-    entryId: string,
-    deliveryId: string,
-    text: string,
+    { entryId, deliveryId, record }: LogEntry,
     reason: string,
   ): Promise<void> {
     const failedAt = new Date(now()).toISOString();
@@ -101,7 +121,7 @@ export function createRecorder(options: RecorderOptions) {
       "delivery_id",
       deliveryId,
       "record",
-      text,
+      record,
       "reason",
       reason,
       "failed_at",
@@ -118,74 +138,43 @@ export function createRecorder(options: RecorderOptions) {
    * stays pending, and is claimed and tried again after the idle time.
    */
   async function recordAlone(
-    { entryId, deliveryId, record: full }: LogEntry,
+    entry: LogEntry,
     refusal: string,
   ): Promise<boolean> {
+    const { entryId, deliveryId } = entry;
     if (TIMED_OUT.test(refusal)) {
       logger.warn({ deliveryId, entryId, refusal }, "record.timed_out");
       return false;
     }
+    const full = parseRecord(entry.record);
+    if (full === null) {
+      await setAside(entry, NOT_A_RECORD);
+      return true;
+    }
     try {
-      const plain = plainRecord(full, refusal);
-      await record([{ entryId, deliveryId, record: plain }]);
+      const plain = JSON.stringify(plainRecord(full, refusal));
+      await record([{ ...entry, record: plain }]);
       logger.warn({ deliveryId, entryId, refusal }, "record.simplified");
     } catch (error) {
       // Whatever else a record provokes is its own fault, and must not stop the others.
       if (hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
       if (TIMED_OUT.test(errorMessage(error))) return false;
-      await setAside(
-        entryId,
-        deliveryId,
-        JSON.stringify(full),
-        errorMessage(error),
-      );
+      await setAside(entry, errorMessage(error));
     }
     return true;
   }
 
-  function parse({
-    entryId,
-    fields,
-  }: StreamEntry):
-    LogEntry | { entryId: string; deliveryId: string; garbage: string } {
-    const named = new Map(
-      fields.flatMap((name, i) =>
-        i % 2 === 0 ? [[name, fields[i + 1] ?? ""] as const] : [],
-      ),
-    );
-    const deliveryId = named.get("delivery_id") ?? "";
-    const text = named.get("record") ?? "";
-    try {
-      const value: unknown = JSON.parse(text);
-      if (isAttemptRecord(value)) return { entryId, deliveryId, record: value };
-    } catch {
-      // set aside below
-    }
-    return { entryId, deliveryId, garbage: text };
-  }
-
-  async function recordBatch(entries: StreamEntry[]): Promise<void> {
-    const parsed = entries.map(parse);
-    const good = parsed.filter((entry) => "record" in entry);
+  async function recordBatch(batch: StreamEntry[]): Promise<void> {
+    const entries = batch.map(toLogEntry);
     const left = new Set<string>();
-    for (const isolated of await isolateRefused(good, record)) {
+    for (const isolated of await isolateRefused(entries, record)) {
       if (!("refused" in isolated)) continue;
       const { item, refused } = isolated;
       if (!(await recordAlone(item, errorMessage(refused))))
         left.add(item.entryId);
     }
-    for (const entry of parsed) {
-      if ("garbage" in entry) {
-        await setAside(
-          entry.entryId,
-          entry.deliveryId,
-          entry.garbage,
-          "record: must be a JSON object that names its delivery",
-        );
-      }
-    }
-    await scripts.recorded(parsed.filter(({ entryId }) => !left.has(entryId)));
-    metrics.recorded(good.length - left.size);
+    await scripts.recorded(entries.filter(({ entryId }) => !left.has(entryId)));
+    metrics.recorded(entries.length - left.size);
     logger.info({ count: entries.length - left.size }, "deliveries.recorded");
   }
 

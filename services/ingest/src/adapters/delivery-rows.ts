@@ -1,5 +1,9 @@
 // The rows of webhook_deliveries: written through the database functions, read page by page.
-import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
+import {
+  callWithText,
+  type SupabaseClient,
+  unwrap,
+} from "@pipeline/shared/database";
 import type { DeliveryRow } from "@pipeline/shared/entries";
 import type { Cursor } from "../core/cursor.ts";
 import {
@@ -60,20 +64,30 @@ function insertable({
   };
 }
 
+function newRow({ delivery }: PlannedDelivery): CreatedRow {
+  return {
+    outcome: "created",
+    id: delivery.id,
+    lead_id: delivery.leadId,
+    webhook_url: delivery.webhookUrl,
+    status: "pending",
+    attempt: delivery.attempt,
+  };
+}
+
 export function createDeliveryWrites(
   client: SupabaseClient,
   gate: DatabaseGate,
 ) {
   return {
     /** One transaction: all of them or, when it throws, none. Results in order. */
-    create: (planned: PlannedDelivery[]): Promise<CreatedRow[]> =>
-      gate.run(() =>
-        unwrap<CreatedRow[]>(
-          client.rpc("create_deliveries", {
-            deliveries: planned.map(insertable),
-          }),
-        ),
-      ),
+    create: async (planned: PlannedDelivery[]): Promise<CreatedRow[]> => {
+      const text = JSON.stringify(planned.map(insertable));
+      const rows = await gate.run(() =>
+        callWithText<CreatedRow[]>(client, "create_deliveries", text),
+      );
+      return rows.length === 0 ? planned.map(newRow) : rows;
+    },
 
     /** Null when there is no such delivery. */
     restart: async (
