@@ -1,6 +1,6 @@
 // The stream entry: the contract between producers, ingest, dispatcher and retry-scheduler. Field names are the column
 // names of `webhook_deliveries`; every value is a string.
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { z } from "zod";
 
 export const FORMATS = ["raw", "zapier", "makecom", "convertkit"] as const;
@@ -132,13 +132,9 @@ const entrySchema = z
 
 /** The id of a delivery whose producer gave none: the same for the same entry however often it is read (UUID version 8). */
 export function deriveDeliveryId(streamKey: string, entryId: string): string {
-  const digest = createHash("sha256")
-    .update(`${streamKey}\n${entryId}`)
-    .digest();
-  digest[6] = (digest[6]! & 0x0f) | 0x80;
-  digest[8] = (digest[8]! & 0x3f) | 0x80;
-  const hex = digest.toString("hex");
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20, 32)}`;
+  const hex = hash("sha256", `${streamKey}\n${entryId}`);
+  const variant = ((Number.parseInt(hex[16]!, 16) & 0x3) | 0x8).toString(16);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 
 /** Reads the flat field list of a stream entry. A field given as an empty string counts as absent, except the payload. */

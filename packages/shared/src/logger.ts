@@ -16,17 +16,38 @@ function describeError(error: unknown): unknown {
   };
 }
 
+/**
+ * Lines go out in blocks, since one write per line would be a tenth of a delivery's cost. A kill -9 loses the last fifth of
+ * a second of lines; an exit loses none. pino's destination could collect by itself, but measures all it holds with each line:
+ * 10 µs a line, 4 like this.
+ */
+function createBlockWriter(): { write: (line: string) => void } {
+  const destination = pino.destination({ dest: 1, sync: false });
+  let lines: string[] = [];
+  let bytes = 0;
+  const flush = () => {
+    if (lines.length === 0) return;
+    const block = lines.join("");
+    lines = [];
+    bytes = 0;
+    destination.write(block);
+  };
+  setInterval(flush, FLUSH_INTERVAL_MS).unref();
+  process.once("exit", () => {
+    flush();
+    destination.flushSync();
+  });
+  return {
+    write: (line) => {
+      lines.push(line);
+      bytes += line.length;
+      if (bytes >= FLUSH_BYTES) flush();
+    },
+  };
+}
+
 /** JSON lines on stdout. Fields are chosen by the caller; payloads, secrets, e-mail addresses and full URLs never are. */
 export function createLogger(service: string, level: string): Logger {
-  // One write per line would be a tenth of a delivery's cost. A kill -9 loses the last fifth of a second of lines; an exit
-  // loses none.
-  const destination = pino.destination({
-    dest: 1,
-    sync: false,
-    minLength: FLUSH_BYTES,
-    maxWrite: 2 * FLUSH_BYTES, // must be larger
-  });
-  setInterval(() => destination.flush(), FLUSH_INTERVAL_MS).unref();
   const options: LoggerOptions = {
     level,
     base: { service },
@@ -39,7 +60,7 @@ export function createLogger(service: string, level: string): Logger {
       censor: "(redacted)",
     },
   };
-  return pino(options, destination);
+  return pino(options, createBlockWriter());
 }
 
 export type { Logger };

@@ -57,8 +57,9 @@ function flatten(
 
 /** The kept beginning of a body. Postgres text holds no NUL, and cutting may leave half a surrogate pair. */
 function excerpt(chunks: Buffer[]): string {
-  if (chunks.length === 0) return "";
-  const text = Buffer.concat(chunks).toString("utf8");
+  const [first, ...more] = chunks;
+  if (first === undefined) return "";
+  const text = (more.length === 0 ? first : Buffer.concat(chunks)).toString();
   return text
     .slice(0, KEPT_BODY_CHARACTERS)
     .replaceAll("\0", "")

@@ -4,7 +4,8 @@ const ESCAPE =
 
 /** JSON text without NUL escapes, and with U+FFFD for lone surrogates. Other text is returned as it is. */
 export function storableJson(json: string): string {
-  if (!/\\u(0000|[dD][89a-fA-F])/.test(json)) return json;
+  if (!json.includes("\\u") || !/\\u(0000|[dD][89a-fA-F])/.test(json))
+    return json;
   return json.replaceAll(ESCAPE, (escape, single: string | undefined) => {
     if (single === undefined) return escape;
     if (single === "0000") return "";
