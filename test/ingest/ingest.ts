@@ -6,11 +6,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
-import {
-  callWithText,
-  createDatabase,
-  unwrap,
-} from "@pipeline/shared/database";
+import { createDatabase, unwrap } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { inject } from "vitest";
 import { createApp } from "../../services/ingest/src/app.ts";
@@ -109,7 +105,7 @@ export type Ingest = Awaited<ReturnType<typeof startIngest>>;
 /** Supabase as the service role sees it. */
 export function openDatabase() {
   const stack = inject("stack");
-  const { client, close } = createDatabase(
+  const { client, callWithText, close } = createDatabase(
     stack.supabaseUrl,
     stack.serviceRoleKey,
     10_000,
@@ -174,7 +170,7 @@ export function openDatabase() {
           ...more,
         },
       ];
-      await callWithText(client, "record_attempts", JSON.stringify(attempts));
+      await callWithText("record_attempts", JSON.stringify(attempts));
     },
   };
 }

@@ -1,11 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Stack, startStack } from "@pipeline/dev-stack/stack";
-import {
-  callWithText,
-  createDatabase,
-  type Database,
-} from "@pipeline/shared/database";
+import { createDatabase, type Database } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from "vitest";
 import { createReconcile } from "../../services/retry-scheduler/src/reconcile.ts";
@@ -50,11 +46,7 @@ interface RowState {
 }
 
 const create = (deliveries: object[]) =>
-  callWithText(
-    database.client,
-    "create_deliveries",
-    JSON.stringify(deliveries),
-  );
+  database.callWithText("create_deliveries", JSON.stringify(deliveries));
 
 /** Rows as ingest and the recorder leave them, last touched `ageMs` ago (an hour, when it is not said). */
 async function createRow({

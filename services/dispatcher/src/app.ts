@@ -154,7 +154,7 @@ export function createApp(config: Config, logger: Logger) {
   const record = createRecorder({
     reader: logReader,
     scripts,
-    client: database.client,
+    callWithText: database.callWithText,
     redis: commands,
     deadKey: keys.dead,
     claimIdleMs,

@@ -1,6 +1,6 @@
 // Writes attempts to Postgres, many per call. Deliveries never wait for it: while Supabase is away the log stream grows,
 // and drains afterwards. A batch stays in hand until it is in Postgres; recording it twice changes nothing.
-import { callWithText, type SupabaseClient } from "@pipeline/shared/database";
+import type { CallWithText } from "@pipeline/shared/database";
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Redis } from "@pipeline/shared/redis";
@@ -23,7 +23,7 @@ const NOT_A_RECORD = "record: must be a JSON object that names its delivery";
 export interface RecorderOptions {
   reader: GroupReader;
   scripts: Scripts;
-  client: SupabaseClient;
+  callWithText: CallWithText;
   redis: Redis;
   deadKey: string;
   claimIdleMs: number;
@@ -73,7 +73,7 @@ export function createRecorder(options: RecorderOptions) {
   const {
     reader,
     scripts,
-    client,
+    callWithText,
     redis,
     deadKey,
     claimIdleMs,
@@ -87,7 +87,6 @@ export function createRecorder(options: RecorderOptions) {
   async function call(entries: LogEntry[]): Promise<string[]> {
     try {
       return await callWithText<string[]>(
-        client,
         "record_attempts",
         `[${entries.map(({ record }) => record).join(",")}]`,
       );

@@ -64,7 +64,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     maxLength: config.maxQueueLength,
     warn,
   });
-  const writes = createDeliveryWrites(forWrites.client, writeGate);
+  const writes = createDeliveryWrites(forWrites, writeGate);
   const intake = createIntake({
     lookups: createLookups(forWrites.client, writeGate),
     writes,

@@ -21,9 +21,9 @@ import {
 } from "./core/refusal.ts";
 import type { Warn } from "./throttled-warning.ts";
 
-const FLUSH_ITEMS = 200;
+const FLUSH_ITEMS = 500;
 const FLUSH_DELAY_MS = 2;
-const FLUSHES_AT_ONCE = 2;
+const FLUSHES_AT_ONCE = 3;
 /** Beyond this one call would keep the database busy for longer than a request may wait. */
 const MAX_CALL_BYTES = 2 * 1024 * 1024;
 

@@ -1,6 +1,6 @@
 // The rows of webhook_deliveries: written through the database functions, read page by page.
 import {
-  callWithText,
+  type Database,
   type SupabaseClient,
   unwrap,
 } from "@pipeline/shared/database";
@@ -76,7 +76,7 @@ function newRow({ delivery }: PlannedDelivery): CreatedRow {
 }
 
 export function createDeliveryWrites(
-  client: SupabaseClient,
+  { client, callWithText }: Database,
   gate: DatabaseGate,
 ) {
   return {
@@ -84,7 +84,7 @@ export function createDeliveryWrites(
     create: async (planned: PlannedDelivery[]): Promise<CreatedRow[]> => {
       const text = JSON.stringify(planned.map(insertable));
       const rows = await gate.run(() =>
-        callWithText<CreatedRow[]>(client, "create_deliveries", text),
+        callWithText<CreatedRow[]>("create_deliveries", text),
       );
       return rows.length === 0 ? planned.map(newRow) : rows;
     },

@@ -95,13 +95,11 @@ export function createQueue({
 
     /** Resolves to the number enqueued; the others have their rows, from which the retry-scheduler enqueues them. */
     enqueue: async (deliveries: Delivery[]): Promise<number> => {
-      let enqueued = 0;
-      for (let start = 0; start < deliveries.length; start += MAX_CHUNK_ITEMS) {
-        enqueued += await enqueueChunk(
-          deliveries.slice(start, start + MAX_CHUNK_ITEMS),
-        );
-      }
-      return enqueued;
+      const chunks: Delivery[][] = [];
+      for (let start = 0; start < deliveries.length; start += MAX_CHUNK_ITEMS)
+        chunks.push(deliveries.slice(start, start + MAX_CHUNK_ITEMS));
+      const enqueued = await Promise.all(chunks.map(enqueueChunk));
+      return enqueued.reduce((sum, count) => sum + count, 0);
     },
 
     home: async (id: string): Promise<Home> => {
