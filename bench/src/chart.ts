@@ -1,12 +1,5 @@
 // The report as a picture: rates as bars against R, latencies as bars against their goals.
-interface ChartFigure {
-  case: string;
-  figure: string;
-  unit: string;
-  median: number;
-  isRate?: boolean;
-  goal: string;
-}
+import type { Summary } from "./report.ts";
 
 const WIDTH = 900;
 const LABEL = 330;
@@ -19,10 +12,10 @@ function escape(text: string): string {
 
 function section(
   title: string,
-  figures: ChartFigure[],
+  figures: Summary[],
   largest: number,
   top: number,
-  note: (figure: ChartFigure) => string,
+  note: (figure: Summary) => string,
 ): string {
   const rows = figures.map((figure, index) => {
     const y = top + 34 + index * ROW;
@@ -37,16 +30,16 @@ function section(
   return `<text x="20" y="${top + 18}" font-size="15" font-weight="bold">${escape(title)}</text>${rows.join("")}`;
 }
 
-export function drawChart(figures: ChartFigure[], reference: number): string {
-  const rates = figures.filter(({ isRate }) => isRate === true);
+export function drawChart(figures: Summary[], reference: number): string {
+  const rates = figures.filter(({ ratio }) => ratio !== null);
   const times = figures.filter(
     ({ unit, goal }) => unit === "ms" && goal.startsWith("≤"),
   );
   const second = 40 + 34 + rates.length * ROW + 20;
   const height = second + 34 + times.length * ROW + 30;
-  const rateNote = ({ median }: ChartFigure) =>
-    `${Math.round(median).toLocaleString("en")}/s = ${(median / reference).toFixed(2)} R`;
-  const timeNote = ({ median, goal }: ChartFigure) =>
+  const rateNote = ({ median, ratio }: Summary) =>
+    `${Math.round(median).toLocaleString("en")}/s = ${(ratio ?? 0).toFixed(3)} R`;
+  const timeNote = ({ median, goal }: Summary) =>
     `${median.toFixed(1)} ms (goal ${goal})`;
   const largestTime = Math.max(1, ...times.map(({ median }) => median));
   return (

@@ -1,13 +1,20 @@
 // Load on the API: concurrent single POSTs, batches, or a steady rate.
 import { setTimeout as sleep } from "node:timers/promises";
-import { Agent, request } from "undici";
+import { createLightClient, type LightClient } from "./light-client.ts";
 import { samplePayload } from "./payload.ts";
 
-const dispatcher = new Agent({
-  connections: 128,
-  pipelining: 1,
-  allowH2: false,
-});
+const CONNECTIONS = 128;
+const ACCEPTED = 202;
+const clients = new Map<string, LightClient>();
+
+function clientOf(apiUrl: string): LightClient {
+  let client = clients.get(apiUrl);
+  if (client === undefined) {
+    client = createLightClient(apiUrl, CONNECTIONS);
+    clients.set(apiUrl, client);
+  }
+  return client;
+}
 
 export interface Post {
   apiUrl: string;
@@ -18,20 +25,9 @@ export interface Post {
 const bodyOf = ({ webhookUrl, index }: Pick<Post, "webhookUrl" | "index">) =>
   `{"webhookUrl":${JSON.stringify(webhookUrl)},"webhookSecret":"bench","payload":${samplePayload(index)}}`;
 
-async function post(url: string, body: string): Promise<void> {
-  const response = await request(url, {
-    method: "POST",
-    dispatcher,
-    body,
-    headers: { "content-type": "application/json" },
-  });
-  if (response.statusCode !== 202)
-    throw new Error(`${response.statusCode} ${await response.body.text()}`);
-  await response.body.dump();
-}
-
 export async function postOne(each: Post): Promise<void> {
-  await post(`${each.apiUrl}/api/webhook-delivery`, bodyOf(each));
+  const client = clientOf(each.apiUrl);
+  await client.post("/api/webhook-delivery", bodyOf(each), ACCEPTED);
 }
 
 export async function postBatch(
@@ -43,10 +39,8 @@ export async function postBatch(
   const deliveries = Array.from({ length: count }, (_, i) =>
     bodyOf({ webhookUrl, index: from + i }),
   );
-  await post(
-    `${apiUrl}/api/webhook-delivery/batch`,
-    `{"deliveries":[${deliveries.join(",")}]}`,
-  );
+  const body = `{"deliveries":[${deliveries.join(",")}]}`;
+  await clientOf(apiUrl).post("/api/webhook-delivery/batch", body, ACCEPTED);
 }
 
 /** Runs `concurrent` loops of `send` for `seconds`; resolves to what was sent per second. */

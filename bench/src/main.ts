@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { repositoryRoot } from "@pipeline/dev-stack/paths";
+import { errorMessage } from "@pipeline/shared/errors";
 import { apiCase } from "./cases/api.ts";
 import type { Case, CaseContext, Figure } from "./cases/case.ts";
 import { backlogCase, drainCase } from "./cases/drain.ts";
@@ -13,7 +14,13 @@ import { neighbourCase } from "./cases/neighbour.ts";
 import { punctualityCase } from "./cases/punctuality.ts";
 import { scaleCase } from "./cases/scale.ts";
 import { drawChart } from "./chart.ts";
-import { describeMachine, median, printTable } from "./report.ts";
+import {
+  describeMachine,
+  median,
+  printTable,
+  summarize,
+  type Summary,
+} from "./report.ts";
 import { type Rig, startRig } from "./rig.ts";
 
 const CASES = [
@@ -30,7 +37,7 @@ const QUICK_CASES = [drainCase, latencyCase];
 const USAGE = `usage: ./run bench [--quick] [--only ${CASES.map(({ name }) => name).join(",")}] [--repetitions n] [--write]
   --quick        about a minute: fewer cases, smaller samples, one repetition
   --only         these cases
-  --repetitions  of each case (default 3; backlog and neighbour run once)
+  --repetitions  of each case (default 3; backlog runs once)
   --write        also replace the chart and the figures in bench/`;
 
 function readArguments() {
@@ -76,24 +83,23 @@ function measureReference(rig: Rig, seconds: number): number {
   );
 }
 
+/** `contextOf` measures R, so that each repetition is held against the machine of its own moment. */
 async function runCase(
   each: Case,
   repetitions: number,
   contextOf: () => CaseContext,
 ): Promise<Figure[]> {
-  const runs: Record<string, number>[] = [];
-  for (
-    let repetition = 0;
-    repetition < Math.min(repetitions, each.repetitions ?? repetitions);
-    repetition++
-  ) {
-    runs.push(await each.run(contextOf()));
+  const runs: { values: Record<string, number>; reference: number }[] = [];
+  while (runs.length < Math.min(repetitions, each.repetitions ?? repetitions)) {
+    const context = contextOf();
+    const values = await each.run(context);
+    runs.push({ values, reference: context.reference });
   }
-  return each.figures(contextOf()).map((figure) => ({
-    ...figure,
-    case: each.name,
-    values: runs.map((run) => run[figure.figure] ?? Number.NaN),
-  }));
+  return each.figures.map((kind) => {
+    const values = runs.map((run) => run.values[kind.figure] ?? Number.NaN);
+    const ratios = runs.map(({ reference }, i) => values[i]! / reference);
+    return { ...kind, case: each.name, values, ratios };
+  });
 }
 
 const options = readArguments();
@@ -115,31 +121,32 @@ try {
     progress(`R = ${Math.round(references.at(-1)!)} signed POSTs/s`);
   };
   measureReference(rig, 1); // warm-up
-  const figures: Figure[] = [];
+  const figures: Summary[] = [];
   for (const each of options.cases) {
-    // Again before each case: the machine's speed drifts, and a ratio is of one moment.
-    measure();
-    const contextOf = () => ({
-      rig,
-      reference: references.at(-1)!,
-      quick: options.quick,
-      progress: (line: string) => progress(`${each.name}: ${line}`),
-    });
-    figures.push(...(await runCase(each, options.repetitions, contextOf)));
-    printTable(
-      figures.filter(({ case: name }) => name === each.name),
-      references.at(-1)!,
-    );
+    const contextOf = () => {
+      measure();
+      return {
+        rig,
+        reference: references.at(-1)!,
+        quick: options.quick,
+        progress: (line: string) => progress(`${each.name}: ${line}`),
+      };
+    };
+    try {
+      const done = await runCase(each, options.repetitions, contextOf);
+      figures.push(...done.map(summarize));
+      printTable(figures.filter(({ case: name }) => name === each.name));
+    } catch (error) {
+      // What the other cases have measured is worth keeping.
+      failed = true;
+      progress(`${each.name}: FAILED: ${errorMessage(error)}`);
+      await rig.stopServices();
+    }
   }
-  measure();
   const report = {
     machine: await describeMachine(rig),
     reference: { perSecond: references, median: median(references) },
-    figures: figures.map(({ isMet, ...figure }) => ({
-      ...figure,
-      median: median(figure.values),
-      isMet: isMet(median(figure.values)),
-    })),
+    figures,
   };
   mkdirSync(`${repositoryRoot}.data/bench`, { recursive: true });
   const folder = options.write
@@ -162,7 +169,7 @@ try {
       .join("\n"),
   );
   console.log(`Written: ${folder}/results.json, ${folder}/chart.svg`);
-  failed = report.figures.some(({ isMet }) => !isMet);
+  failed ||= figures.some(({ isMet }) => isMet === false);
 } finally {
   await rig.stop();
 }

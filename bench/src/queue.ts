@@ -1,65 +1,74 @@
 // Filling the queue before a case, and waiting until it is empty again.
-import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createScripts } from "@pipeline/shared/scripts";
+import { postBatch } from "./load.ts";
 import { samplePayload } from "./payload.ts";
-import type { Rig } from "./rig.ts";
+import { type Rig, rssMegabytes } from "./rig.ts";
 
 const CHUNK = 1000;
+const FILLERS = 4;
 
-export interface Filling {
-  count: number;
-  urlOf: (index: number) => string;
-  /** Rows in Postgres first and entries through the enqueue script, as ingest does it; else plain XADD. */
-  throughIngest: boolean;
+/** Queues deliveries as a producer of its own does, with plain XADD: no row yet. */
+export async function fillByHand(
+  rig: Rig,
+  count: number,
+  url: string,
+): Promise<void> {
+  for (let from = 0; from < count; from += CHUNK) {
+    const pipeline = rig.redis.pipeline();
+    for (let index = from; index < Math.min(from + CHUNK, count); index++) {
+      const fields = {
+        webhook_url: url,
+        payload: samplePayload(index),
+        secret: "bench",
+      };
+      pipeline.xadd(rig.keys.stream, "*", ...Object.entries(fields).flat());
+    }
+    await pipeline.exec();
+  }
 }
 
-export async function fill(
+/** Queues deliveries through ingest's batch endpoint; resolves to what ingest's memory was meanwhile. */
+export async function fillThroughIngest(
   rig: Rig,
-  { count, urlOf, throughIngest }: Filling,
-): Promise<void> {
-  const scripts = createScripts(rig.redis, rig.keys);
-  for (let from = 0; from < count; from += CHUNK) {
-    const indices = Array.from(
-      { length: Math.min(CHUNK, count - from) },
-      (_, i) => from + i,
-    );
-    const deliveries = indices.map((index) => ({
-      id: randomUUID(),
-      url: urlOf(index),
-      payload: samplePayload(index),
-    }));
-    if (throughIngest) {
-      const rows = deliveries.map(({ id, url, payload }) => ({
-        id,
-        webhook_url: url,
-        payload,
-        max_attempts: 4,
-      }));
-      await rig.database.query("select count(*) from create_deliveries($1)", [
-        JSON.stringify(rows),
-      ]);
+  count: number,
+  url: string,
+): Promise<Memory> {
+  const ingest = await rig.start("ingest", { MAX_QUEUE_LENGTH: "10000000" });
+  const memory = watchMemory(ingest.pid, count);
+  let next = 0;
+  let done = 0;
+  const work = async () => {
+    while (next < count) {
+      const from = next;
+      const size = Math.min(CHUNK, count - from);
+      next += size;
+      await postBatch(ingest.url, url, from, size);
+      done += size;
+      memory.look(done);
     }
-    for (let i = 0; i < deliveries.length; i += 200) {
-      const part = deliveries.slice(i, i + 200).map(({ id, url, payload }) => ({
-        id,
-        fields: {
-          webhook_url: url,
-          payload,
-          secret: "bench",
-          ...(throughIngest ? { id, persisted: "1" } : {}),
-        },
-      }));
-      if (throughIngest) {
-        await scripts.enqueue(part, 10_000_000);
-      } else {
-        const pipeline = rig.redis.pipeline();
-        for (const { fields } of part)
-          pipeline.xadd(rig.keys.stream, "*", ...Object.entries(fields).flat());
-        await pipeline.exec();
-      }
-    }
-  }
+  };
+  await Promise.all(Array.from({ length: FILLERS }, work));
+  await rig.stopServices();
+  return memory.seen;
+}
+
+/** Resident megabytes of a process when a tenth, half and all of the work was done. */
+export interface Memory {
+  start: number;
+  middle: number;
+  end: number;
+}
+
+export function watchMemory(pid: number, count: number) {
+  const seen: Memory = { start: 0, middle: 0, end: 0 };
+  return {
+    seen,
+    look: (done: number) => {
+      seen.end = rssMegabytes(pid);
+      if (seen.start === 0 && done >= count / 10) seen.start = seen.end;
+      if (seen.middle === 0 && done >= count / 2) seen.middle = seen.end;
+    },
+  };
 }
 
 /** Entries not settled, retries not sent, attempts not recorded. */
@@ -72,24 +81,21 @@ export async function unfinished(rig: Rig): Promise<number> {
   return stream + retries + log;
 }
 
+/** `onLook` is called with what is left, some fifty times a second; a line of progress is up to it. */
 export async function untilFinished(
   rig: Rig,
   timeoutMs: number,
-  onProgress: (left: number) => void,
+  onLook: (left: number) => void = () => undefined,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
-  let reportAt = performance.now() + 2000;
   for (;;) {
     const left = await unfinished(rig);
+    onLook(left);
     if (left === 0) return;
     if (performance.now() > deadline)
       throw new Error(
         `${left} deliveries are unfinished after ${timeoutMs} ms`,
       );
-    if (performance.now() > reportAt) {
-      onProgress(left);
-      reportAt += 2000;
-    }
     await sleep(20);
   }
 }

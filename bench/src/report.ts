@@ -13,23 +13,46 @@ function format(value: number): string {
   return value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
 }
 
+export interface Summary {
+  case: string;
+  figure: string;
+  unit: string;
+  values: number[];
+  median: number;
+  /** Median of the repetitions' ratios to their R; null when the figure is no rate. */
+  ratio: number | null;
+  goal: string;
+  /** Null without a goal. */
+  isMet: boolean | null;
+}
+
+export function summarize({ isMet, isRate, ...figure }: Figure): Summary {
+  const middle = median(figure.values);
+  const ratio = median(figure.ratios);
+  return {
+    case: figure.case,
+    figure: figure.figure,
+    unit: figure.unit,
+    values: figure.values,
+    median: middle,
+    ratio: isRate === true ? ratio : null,
+    goal: figure.goal ?? "",
+    isMet: isMet?.(middle, ratio) ?? null,
+  };
+}
+
 /** Median and spread of each figure, its ratio to R, and whether the goal is met. */
-export function printTable(figures: Figure[], reference: number): void {
-  const rows = figures.map(
-    ({ case: name, figure, unit, values, goal, isMet, isRate }) => {
-      const middle = median(values);
-      return [
-        `${name}: ${figure}`,
-        `${format(middle)} ${unit}`.trim(),
-        values.length > 1
-          ? `${format(Math.min(...values))} … ${format(Math.max(...values))}`
-          : "",
-        isRate === true ? `${(middle / reference).toFixed(3)} R` : "",
-        goal,
-        goal === "" ? "" : isMet(middle) ? "met" : "MISSED",
-      ];
-    },
-  );
+export function printTable(summaries: Summary[]): void {
+  const rows = summaries.map((each) => [
+    `${each.case}: ${each.figure}`,
+    `${format(each.median)} ${each.unit}`.trim(),
+    each.values.length > 1
+      ? `${format(Math.min(...each.values))} … ${format(Math.max(...each.values))}`
+      : "",
+    each.ratio === null ? "" : `${each.ratio.toFixed(3)} R`,
+    each.goal,
+    each.isMet === null ? "" : each.isMet ? "met" : "MISSED",
+  ]);
   const head = ["figure", "median", "spread", "ratio", "goal", ""];
   const widths = head.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => row[column]!.length)),

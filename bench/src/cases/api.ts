@@ -5,6 +5,8 @@ import type { Case } from "./case.ts";
 import { UNLIMITED } from "./drain.ts";
 
 const CONCURRENT = 100;
+/** Of R: a little above the goal, since the last deliveries are waited for. */
+const OFFERED = 0.153;
 const SETTINGS = { MAX_QUEUE_LENGTH: "10000000" };
 const BATCH = 500;
 
@@ -14,7 +16,7 @@ export const apiCase: Case = {
     const seconds = quick ? 5 : 10;
     const webhookUrl = `${rig.receiverUrl}/ok`;
     await rig.reset();
-    let ingest = await rig.start("ingest", { MAX_QUEUE_LENGTH: "10000000" });
+    let ingest = await rig.start("ingest", SETTINGS);
     const one = async (index: number) => {
       await postOne({ apiUrl: ingest.url, webhookUrl, index });
       return 1;
@@ -30,12 +32,12 @@ export const apiCase: Case = {
     await rig.stopServices();
     await rig.reset();
 
-    progress("full path at 0.15 R");
+    progress(`full path at ${OFFERED} R`);
     ingest = await rig.start("ingest", SETTINGS);
     await rig.start("dispatcher", UNLIMITED);
     await rig.start("retry-scheduler");
     const fullSeconds = quick ? 10 : 60;
-    const rate = Math.ceil(0.15 * reference);
+    const rate = Math.ceil(OFFERED * reference);
     const backlogs: number[] = [];
     const sampler = setInterval(
       () => void unfinished(rig).then((left) => backlogs.push(left)),
@@ -52,7 +54,7 @@ export const apiCase: Case = {
     });
     const offered = sent / ((performance.now() - startedAt) / 1000);
     clearInterval(sampler);
-    await untilFinished(rig, 60_000, () => undefined);
+    await untilFinished(rig, 60_000);
     const full = sent / ((performance.now() - startedAt) / 1000);
     await rig.stopServices();
     const half = Math.floor(backlogs.length / 2);
@@ -62,13 +64,11 @@ export const apiCase: Case = {
       "batch endpoint": batch,
       "full path, offered": offered,
       "full path, delivered and recorded": full,
-      "full path, largest backlog in the second half": Math.max(
-        0,
-        ...backlogs.slice(half),
-      ),
+      "full path, largest backlog in the second half":
+        Math.max(0, ...backlogs.slice(half)) / rate,
     };
   },
-  figures: ({ reference }) => [
+  figures: [
     {
       figure: "single POSTs, ingest alone",
       unit: "/s",
@@ -76,38 +76,26 @@ export const apiCase: Case = {
       isMet: (rate) => rate >= 4000,
       isRate: true,
     },
-    {
-      figure: "batch endpoint",
-      unit: "/s",
-      goal: "",
-      isMet: () => true,
-      isRate: true,
-    },
+    { figure: "batch endpoint", unit: "/s", isRate: true },
     {
       figure: "batch endpoint against single",
       unit: "×",
       goal: "≥ 3",
       isMet: (ratio) => ratio >= 3,
     },
-    {
-      figure: "full path, offered",
-      unit: "/s",
-      goal: "",
-      isMet: () => true,
-      isRate: true,
-    },
+    { figure: "full path, offered", unit: "/s", isRate: true },
     {
       figure: "full path, delivered and recorded",
       unit: "/s",
       goal: "≥ 0.15 R",
-      isMet: (rate) => rate >= 0.147 * reference,
+      isMet: (_rate, ratio) => ratio >= 0.15,
       isRate: true,
     },
     {
       figure: "full path, largest backlog in the second half",
-      unit: "deliveries",
-      goal: "< 1 s of work",
-      isMet: (left) => left < 0.15 * reference,
+      unit: "s of the load",
+      goal: "< 1 s",
+      isMet: (seconds) => seconds < 1,
     },
   ],
 };

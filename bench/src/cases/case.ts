@@ -1,21 +1,28 @@
 import type { Rig } from "../rig.ts";
 
-/** One line of the report. `ratio` is to R; `goal` is what the figure is held against. */
-export interface Figure {
-  case: string;
+/** What a case measures; `goal` is what the figure is held against, in words and as a function. */
+export interface FigureKind {
   figure: string;
   unit: string;
-  /** One value per repetition. */
-  values: number[];
-  goal: string;
-  isMet: (median: number) => boolean;
+  goal?: string;
+  /** `ratio` is the median of the repetitions' ratios to their R. */
+  isMet?: (median: number, ratio: number) => boolean;
   /** The figure is a rate, so it is also shown as a ratio to R. */
   isRate?: boolean;
 }
 
+/** One line of the report. */
+export interface Figure extends FigureKind {
+  case: string;
+  /** One value per repetition. */
+  values: number[];
+  /** Of a rate: each value divided by the R measured just before it. */
+  ratios: number[];
+}
+
 export interface CaseContext {
   rig: Rig;
-  /** Signed POSTs per second of the reference, measured in this run. */
+  /** R: signed POSTs per second of the reference, measured just before. */
   reference: number;
   quick: boolean;
   progress: (line: string) => void;
@@ -25,9 +32,14 @@ export interface Case {
   name: string;
   /** One repetition: figure name to value. */
   run: (context: CaseContext) => Promise<Record<string, number>>;
-  figures: (context: CaseContext) => Omit<Figure, "case" | "values">[];
+  figures: FigureKind[];
   /** Cases that take minutes run once. */
   repetitions?: number;
+}
+
+/** A figure that is stated and not held against anything. */
+export function stated(figure: string, unit: string): FigureKind {
+  return { figure, unit };
 }
 
 export function percentile(values: number[], share: number): number {

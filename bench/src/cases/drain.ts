@@ -1,8 +1,15 @@
 // Queued deliveries per second, delivered and recorded in Postgres: one dispatcher process, limiter off, everything on the
 // same cores.
-import { fill, succeeded, untilFinished } from "../queue.ts";
+import {
+  fillByHand,
+  fillThroughIngest,
+  type Memory,
+  succeeded,
+  untilFinished,
+  watchMemory,
+} from "../queue.ts";
 import { cpuSeconds, rssMegabytes } from "../rig.ts";
-import type { Case, CaseContext } from "./case.ts";
+import { type Case, type CaseContext, stated } from "./case.ts";
 
 export const UNLIMITED = {
   RATE_LIMIT_PER_SECOND: "0",
@@ -21,55 +28,55 @@ interface Drain {
   rate: number;
   /** Microseconds of CPU per delivery, by process. */
   cpu: Record<string, number>;
-  /** Resident megabytes of the dispatcher after a tenth, at half and at the end. */
-  rss: { start: number; middle: number; end: number };
   bytesPerEntry: number;
+  memory: Record<"ingest" | "dispatcher" | "retry-scheduler", Memory>;
 }
 
-async function usedMemory(context: CaseContext): Promise<number> {
-  return Number(
-    /used_memory:(\d+)/.exec(await context.rig.redis.info("memory"))?.[1],
-  );
+async function usedMemory({ rig }: CaseContext): Promise<number> {
+  const [, bytes] =
+    /used_memory:(\d+)/.exec(await rig.redis.info("memory")) ?? [];
+  return Number(bytes);
 }
 
-export async function drain(
+async function drain(
   context: CaseContext,
   count: number,
-  throughIngest: boolean,
+  from: "ingest" | "XADD",
+  withScheduler = false,
 ): Promise<Drain> {
   const { rig, progress } = context;
   await rig.reset();
   const emptyBytes = await usedMemory(context);
-  progress(`queueing ${count} deliveries`);
-  await fill(rig, {
-    count,
-    urlOf: () => `${rig.receiverUrl}/ok`,
-    throughIngest,
-  });
+  progress(`queueing ${count} deliveries by ${from}`);
+  const url = `${rig.receiverUrl}/ok`;
+  const nothing = { start: 0, middle: 0, end: 0 };
+  const ingest =
+    from === "ingest" ? await fillThroughIngest(rig, count, url) : nothing;
+  if (from === "XADD") await fillByHand(rig, count, url);
   const bytesPerEntry = ((await usedMemory(context)) - emptyBytes) / count;
   await rig.database.query("vacuum analyze webhook_deliveries");
 
+  const scheduler = withScheduler ? await rig.start("retry-scheduler") : null;
   const dispatcher = await rig.start("dispatcher", UNLIMITED);
   const startedAt = performance.now();
   const pids = rig.pids();
-  const before = Object.fromEntries(
-    ROLES.map((role) => [role, cpuSeconds(pids[role] ?? [])]),
-  );
-  const rss = { start: 0, middle: 0, end: 0 };
-  await untilFinished(rig, 1000 + count * 5, (left) => {
-    const memory = rssMegabytes(dispatcher.pid);
-    if (rss.start === 0) rss.start = memory;
-    if (rss.middle === 0 && left < count / 2) rss.middle = memory;
-    progress(`${left} of ${count} left, dispatcher ${memory} MB`);
+  const cpuOf = (role: string) => cpuSeconds(pids[role] ?? []);
+  const before = ROLES.map(cpuOf);
+  const memory = watchMemory(dispatcher.pid, count);
+  const schedulerMemory = watchMemory(scheduler?.pid ?? dispatcher.pid, count);
+  let reportAt = startedAt + 2000;
+  await untilFinished(rig, 10_000 + count * 2, (left) => {
+    memory.look(count - left);
+    schedulerMemory.look(count - left);
+    if (performance.now() < reportAt) return;
+    reportAt += count > 100_000 ? 20_000 : 2000;
+    progress(
+      `${left} of ${count} left, dispatcher ${rssMegabytes(dispatcher.pid)} MB`,
+    );
   });
   const seconds = (performance.now() - startedAt) / 1000;
-  rss.end = rssMegabytes(dispatcher.pid);
-  const after = rig.pids();
   const cpu = Object.fromEntries(
-    ROLES.map((role) => [
-      role,
-      ((cpuSeconds(after[role] ?? []) - before[role]!) / count) * 1e6,
-    ]),
+    ROLES.map((role, i) => [role, ((cpuOf(role) - before[i]!) / count) * 1e6]),
   );
   await rig.stopServices();
   const recorded = await succeeded(rig);
@@ -77,87 +84,99 @@ export async function drain(
     throw new Error(
       `${recorded} of ${count} deliveries are recorded as success`,
     );
-  return { rate: count / seconds, cpu, rss, bytesPerEntry };
+  return {
+    rate: count / seconds,
+    cpu,
+    bytesPerEntry,
+    memory: {
+      ingest,
+      dispatcher: memory.seen,
+      "retry-scheduler": schedulerMemory.seen,
+    },
+  };
 }
+
+const drainRate = (figure: string) => ({
+  figure,
+  unit: "/s",
+  goal: "≥ 0.30 R",
+  isMet: (_rate: number, ratio: number) => ratio >= 0.3,
+  isRate: true,
+});
 
 export const drainCase: Case = {
   name: "drain",
   run: async (context) => {
     const count = context.quick ? 10_000 : 50_000;
-    const byIngest = await drain(context, count, true);
-    const byHand = await drain(context, count, false);
+    const byIngest = await drain(context, count, "ingest");
+    const byHand = await drain(context, count, "XADD");
+    const cpuFigures = (how: string, { cpu }: Drain) =>
+      Object.entries(cpu).map(([role, us]) => [`CPU of ${role}, ${how}`, us]);
     return {
       "queued by ingest": byIngest.rate,
       "queued by plain XADD": byHand.rate,
       "Redis bytes per queued delivery": byIngest.bytesPerEntry,
-      ...Object.fromEntries(
-        ROLES.map((role) => [`CPU of ${role}`, byIngest.cpu[role]!]),
-      ),
+      ...Object.fromEntries([
+        ...cpuFigures("by ingest", byIngest),
+        ...cpuFigures("by XADD", byHand),
+      ]),
     };
   },
-  figures: ({ reference }) => [
-    ...["queued by ingest", "queued by plain XADD"].map((figure) => ({
-      figure,
-      unit: "/s",
-      goal: "≥ 0.30 R",
-      isMet: (rate: number) => rate >= 0.3 * reference,
-      isRate: true,
-    })),
-    {
-      figure: "Redis bytes per queued delivery",
-      unit: "B",
-      goal: "",
-      isMet: () => true,
-    },
-    ...ROLES.map((role) => ({
-      figure: `CPU of ${role}`,
-      unit: "µs per delivery",
-      goal: "",
-      isMet: () => true,
-    })),
+  figures: [
+    drainRate("queued by ingest"),
+    drainRate("queued by plain XADD"),
+    stated("Redis bytes per queued delivery", "B"),
+    ...["by ingest", "by XADD"].flatMap((how) =>
+      ROLES.map((role) => stated(`CPU of ${role}, ${how}`, "µs per delivery")),
+    ),
   ],
 };
 
 const LONG_COUNT = 1_000_000;
+const SERVICES = ["ingest", "dispatcher", "retry-scheduler"] as const;
 
-/** The cost of a delivery must not grow with the backlog, nor the process with what it has delivered. */
+/** The cost of a delivery must not grow with the backlog, nor a process with what it has delivered. */
 export const backlogCase: Case = {
   name: "backlog",
   repetitions: 1,
   run: async (context) => {
-    const short = await drain(context, 50_000, true);
-    const long = await drain(
-      context,
-      context.quick ? 100_000 : LONG_COUNT,
-      true,
-    );
+    const short = await drain(context, 50_000, "ingest", true);
+    const count = context.quick ? 100_000 : LONG_COUNT;
+    const long = await drain(context, count, "ingest", true);
     return {
-      "rate against a backlog of 50,000": long.rate / short.rate,
       "with the long backlog": long.rate,
-      "dispatcher RSS at the start": long.rss.start,
-      "dispatcher RSS half-way": long.rss.middle,
-      "dispatcher RSS at the end": long.rss.end,
+      "rate against a backlog of 50,000": long.rate / short.rate,
+      ...Object.fromEntries(
+        SERVICES.flatMap((name) => {
+          const { start, middle, end } = long.memory[name];
+          return [
+            [`memory of ${name} at a tenth`, start],
+            [`memory of ${name} half-way`, middle],
+            [`memory of ${name} at the end`, end],
+            [`memory of ${name}, end against a tenth`, end / start],
+          ];
+        }),
+      ),
     };
   },
-  figures: ({ reference }) => [
-    {
-      figure: "with the long backlog",
-      unit: "/s",
-      goal: "≥ 0.30 R",
-      isMet: (rate) => rate >= 0.3 * reference,
-      isRate: true,
-    },
+  figures: [
+    drainRate("with the long backlog"),
     {
       figure: "rate against a backlog of 50,000",
       unit: "×",
       goal: "≥ 0.9",
       isMet: (ratio) => ratio >= 0.9,
     },
-    ...["at the start", "half-way", "at the end"].map((when) => ({
-      figure: `dispatcher RSS ${when}`,
-      unit: "MB",
-      goal: "",
-      isMet: () => true,
-    })),
+    ...SERVICES.flatMap((name) => [
+      stated(`memory of ${name} at a tenth`, "MB"),
+      stated(`memory of ${name} half-way`, "MB"),
+      stated(`memory of ${name} at the end`, "MB"),
+      {
+        figure: `memory of ${name}, end against a tenth`,
+        unit: "×",
+        goal: "≤ 1.25",
+        isMet: (growth: number) => growth <= 1.25,
+      },
+    ]),
   ],
 };

@@ -1,5 +1,5 @@
 // The rate limit over three dispatchers together: never more than the rate and its burst in any second, never much less.
-import { fill, untilFinished } from "../queue.ts";
+import { fillByHand, untilFinished } from "../queue.ts";
 import { type Case, mostInWindow } from "./case.ts";
 
 const RATES = [50, 1000];
@@ -12,11 +12,7 @@ export const limiterCase: Case = {
     for (const rate of RATES) {
       await rig.reset();
       const seconds = quick ? 8 : 20;
-      await fill(rig, {
-        count: rate * seconds,
-        urlOf: () => `${rig.receiverUrl}/ok`,
-        throughIngest: false,
-      });
+      await fillByHand(rig, rate * seconds, `${rig.receiverUrl}/ok`);
       progress(`${rate}/s over ${DISPATCHERS} dispatchers`);
       const overrides = {
         RATE_LIMIT_PER_SECOND: String(rate),
@@ -27,7 +23,7 @@ export const limiterCase: Case = {
           rig.start("dispatcher", overrides),
         ),
       );
-      await untilFinished(rig, seconds * 2000 + 10_000, () => undefined);
+      await untilFinished(rig, seconds * 2000 + 10_000);
       const { arrivals } = await rig.receiverStats();
       await rig.stopServices();
       arrivals.sort((a, b) => a - b);
@@ -38,19 +34,18 @@ export const limiterCase: Case = {
     }
     return figures;
   },
-  figures: () =>
-    RATES.flatMap((rate) => [
-      {
-        figure: `${rate}/s: most in any second`,
-        unit: "",
-        goal: `≤ ${rate * 1.2} (rate + 20 %)`,
-        isMet: (most: number) => most <= rate * 1.2,
-      },
-      {
-        figure: `${rate}/s: long-run share`,
-        unit: "×",
-        goal: "≥ 0.98",
-        isMet: (share: number) => share >= 0.98,
-      },
-    ]),
+  figures: RATES.flatMap((rate) => [
+    {
+      figure: `${rate}/s: most in any second`,
+      unit: "",
+      goal: `≤ ${rate * 1.2} (rate + 20 %)`,
+      isMet: (most: number) => most <= rate * 1.2,
+    },
+    {
+      figure: `${rate}/s: long-run share`,
+      unit: "×",
+      goal: "≥ 0.98",
+      isMet: (share: number) => share >= 0.98,
+    },
+  ]),
 };

@@ -1,52 +1,69 @@
-// More dispatchers against a receiver that takes 50 ms, where slots and not the processor are what is short.
-import { fill, untilFinished } from "../queue.ts";
-import type { Case } from "./case.ts";
+// More dispatchers against a receiver that takes 50 ms: at first their slots are what is short, then the processors.
+import { cpus } from "node:os";
+import { fillThroughIngest, untilFinished } from "../queue.ts";
+import { type Case, stated } from "./case.ts";
+import { UNLIMITED } from "./drain.ts";
 
 const DISPATCHERS = [1, 2, 4];
-const SLOTS = 32;
+const SLOTS = Number(UNLIMITED.DISPATCHER_CONCURRENCY);
 const ANSWER_MS = 50;
+
+/** Milliseconds that the processors together have worked and have existed. */
+function processorTime(): { busy: number; all: number } {
+  let busy = 0;
+  let all = 0;
+  for (const { times } of cpus()) {
+    const worked = times.user + times.nice + times.sys + times.irq;
+    busy += worked;
+    all += worked + times.idle;
+  }
+  return { busy, all };
+}
+
+/** Per second, without the first and the last fifth: the dispatchers neither start nor run dry at one moment. */
+function steadyRate(arrivals: number[]): number {
+  const sorted = arrivals.toSorted((a, b) => a - b);
+  const from = Math.floor(sorted.length / 5);
+  const to = Math.floor((sorted.length * 4) / 5);
+  return ((to - from) / (sorted[to]! - sorted[from]!)) * 1000;
+}
 
 export const scaleCase: Case = {
   name: "scale",
   run: async ({ rig, quick, progress }) => {
     const figures: Record<string, number> = {};
     for (const count of DISPATCHERS) {
-      const deliveries = (quick ? 2000 : 6000) * count;
+      const deliveries = (quick ? 3000 : 10_000) * count;
       await rig.reset();
-      await fill(rig, {
-        count: deliveries,
-        urlOf: () => `${rig.receiverUrl}/slow?ms=${ANSWER_MS}`,
-        throughIngest: true,
-      });
+      const url = `${rig.receiverUrl}/slow?ms=${ANSWER_MS}`;
+      await fillThroughIngest(rig, deliveries, url);
       progress(`${count} dispatchers of ${SLOTS} slots`);
-      const overrides = {
-        RATE_LIMIT_PER_SECOND: "0",
-        DISPATCHER_CONCURRENCY: String(SLOTS),
-      };
       await Promise.all(
-        Array.from({ length: count }, () => rig.start("dispatcher", overrides)),
+        Array.from({ length: count }, () => rig.start("dispatcher", UNLIMITED)),
       );
-      await untilFinished(rig, 120_000, () => undefined);
-      // From the first arrival, since the dispatchers do not start at the same moment.
+      const before = processorTime();
+      await untilFinished(rig, 120_000);
+      const after = processorTime();
       const { arrivals } = await rig.receiverStats();
-      figures[`${count} dispatchers`] =
-        (arrivals.length /
-          (Math.max(...arrivals.slice(-100)) - arrivals[0]! + ANSWER_MS)) *
-        1000;
+      figures[`${count} dispatchers`] = steadyRate(arrivals);
+      figures[`processors busy with ${count}`] =
+        ((after.busy - before.busy) / (after.all - before.all)) * 100;
       await rig.stopServices();
     }
     figures["4 against 1"] =
       figures["4 dispatchers"]! / figures["1 dispatchers"]!;
     return figures;
   },
-  figures: () => [
-    ...DISPATCHERS.map((count) => ({
-      figure: `${count} dispatchers`,
-      unit: "/s",
-      goal: `slots allow ${(count * SLOTS * 1000) / ANSWER_MS}`,
-      isMet: () => true,
-      isRate: true,
-    })),
+  figures: [
+    ...DISPATCHERS.flatMap((count) => [
+      {
+        figure: `${count} dispatchers`,
+        unit: "/s",
+        goal: `slots allow ${((count * SLOTS * 1000) / ANSWER_MS).toLocaleString("en")}`,
+        isRate: true,
+      },
+      stated(`processors busy with ${count}`, "%"),
+    ]),
     {
       figure: "4 against 1",
       unit: "×",

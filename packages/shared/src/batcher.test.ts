@@ -10,6 +10,7 @@ function setUp(options: Partial<BatcherOptions<number, string>> = {}) {
     maxItems: 3,
     delayMs: 5,
     maxConcurrent: 1,
+    maxConcurrentPartial: 1,
     run: async (items) => {
       batches.push(items);
       mostRunning = Math.max(mostRunning, ++running);
@@ -48,6 +49,21 @@ test("no batch is larger than allowed, none is lost, and no more run at once tha
   );
   expect(batches.flat()).toEqual(items);
   expect(mostRunning()).toBe(2);
+});
+
+test("what does not fill a batch waits for fewer to be under way, and then goes at once", async () => {
+  const { batcher, batches, mostRunning } = setUp({
+    maxConcurrent: 3,
+    delayMs: 1,
+  });
+  const first = batcher.add(1);
+  await sleep(2);
+  const startedAt = performance.now();
+  const more = [batcher.add(2), batcher.add(3)];
+  await Promise.all([first, ...more]);
+  expect(batches).toEqual([[1], [2, 3]]);
+  expect(mostRunning()).toBe(1);
+  expect(performance.now() - startedAt).toBeLessThan(30);
 });
 
 test("a failed batch rejects its own callers and no others", async () => {

@@ -6,6 +6,8 @@ export interface BatcherOptions<Item, Result> {
   delayMs: number;
   /** Batches under way at once; more items wait and make the next batches larger. */
   maxConcurrent: number;
+  /** The same for a batch that is not full: fewer calls at once make larger, and so cheaper, ones. */
+  maxConcurrentPartial: number;
   /** Resolves to one result per item, in order. A rejection rejects every item of the batch. */
   run: (items: Item[]) => Promise<Result[]>;
 }
@@ -39,10 +41,19 @@ export function createBatcher<Item, Result>(
     }
   }
 
+  function mayStart(): boolean {
+    if (waiting.length === 0) return false;
+    const isFull = waiting.length >= options.maxItems;
+    return (
+      running.size <
+      (isFull ? options.maxConcurrent : options.maxConcurrentPartial)
+    );
+  }
+
   function flush(): void {
     clearTimeout(timer);
     timer = undefined;
-    while (waiting.length > 0 && running.size < options.maxConcurrent) {
+    while (mayStart()) {
       const batch = waiting.slice(0, options.maxItems);
       waiting = waiting.slice(options.maxItems);
       const round = run(batch).finally(() => {

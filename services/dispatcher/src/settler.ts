@@ -87,6 +87,7 @@ export function createSettler({
     maxItems: BATCH_ITEMS,
     delayMs: BATCH_DELAY_MS,
     maxConcurrent: CONCURRENT_BATCHES,
+    maxConcurrentPartial: CONCURRENT_BATCHES,
     run: settleBatch,
   });
 

@@ -23,7 +23,9 @@ import type { Warn } from "./throttled-warning.ts";
 
 const FLUSH_ITEMS = 500;
 const FLUSH_DELAY_MS = 2;
-const FLUSHES_AT_ONCE = 3;
+const FLUSHES_AT_ONCE = 4;
+/** Measured: with 1 a request at 200/s waits 10 ms instead of 5; with 3 the calls are small, and 100 callers get less done. */
+const PARTIAL_FLUSHES_AT_ONCE = 2;
 /** Beyond this one call would keep the database busy for longer than a request may wait. */
 const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
@@ -185,6 +187,7 @@ export function createIntake(options: IntakeOptions): Intake {
     maxItems: FLUSH_ITEMS,
     delayMs: FLUSH_DELAY_MS,
     maxConcurrent: FLUSHES_AT_ONCE,
+    maxConcurrentPartial: PARTIAL_FLUSHES_AT_ONCE,
     run: flush,
   });
 

