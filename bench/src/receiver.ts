@@ -1,26 +1,26 @@
 // The benchmark's receiver: as little HTTP as a keep-alive POST needs, so that it is never what is measured. Every case, the
-// reference included, sends to it. Paths: /ok, /slow?ms=n (answers after n ms), /hang (never answers), /at/<ms>/... (says when,
-// in ms since 1970, the request should have arrived; answered after 10 ms when more follows). GET /stats reports and resets.
+// reference included, sends to it. Paths: /ok, /slow/...?ms=n (answers after n ms), /hang (never answers); `at=<ms>` in the query
+// says when, in ms since 1970, the request should have arrived. GET /stats reports and resets.
 import { createServer } from "node:net";
 
 interface Stats {
   received: number;
-  /** Arrival minus the moment in the path, ms. */
-  lateness: Record<string, number[]>;
+  /** Arrival minus the moment in the query, ms, of each request that names one. */
+  lateness: number[];
   /** When each request arrived, ms since 1970. */
   arrivals: number[];
 }
 
-const empty = (): Stats => ({ received: 0, lateness: {}, arrivals: [] });
+const empty = (): Stats => ({ received: 0, lateness: [], arrivals: [] });
 const ANSWER = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 let stats = empty();
 
-function count(path: string): void {
+function count(query: URLSearchParams): void {
   const now = Date.now();
   stats.received++;
   stats.arrivals.push(now);
-  if (path.startsWith("/at/"))
-    (stats.lateness["/at"] ??= []).push(now - Number(path.split("/")[2]));
+  const at = query.get("at");
+  if (at !== null) stats.lateness.push(now - Number(at));
 }
 
 function answer(head: string): { text: string | null; afterMs: number } {
@@ -33,12 +33,15 @@ function answer(head: string): { text: string | null; afterMs: number } {
       afterMs: 0,
     };
   }
-  const [path, query] = target.split("?") as [string, string?];
-  count(path);
-  if (path === "/hang") return { text: null, afterMs: 0 };
-  if (path === "/slow")
-    return { text: ANSWER, afterMs: Number(query?.slice(3) ?? 0) };
-  return { text: ANSWER, afterMs: path.split("/").length > 3 ? 10 : 0 };
+  if (!target.includes("?")) {
+    // The common case, without a query to read.
+    stats.received++;
+    stats.arrivals.push(Date.now());
+    return { text: target === "/hang" ? null : ANSWER, afterMs: 0 };
+  }
+  const query = new URLSearchParams(target.slice(target.indexOf("?")));
+  count(query);
+  return { text: ANSWER, afterMs: Number(query.get("ms") ?? 0) };
 }
 
 const server = createServer((socket) => {

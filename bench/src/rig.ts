@@ -41,7 +41,7 @@ export interface RunningService {
 
 export interface ReceiverStats {
   received: number;
-  lateness: Record<string, number[]>;
+  lateness: number[];
   arrivals: number[];
 }
 

@@ -50,6 +50,14 @@ export function percentile(values: number[], share: number): number {
   ]!;
 }
 
+/** Times (ms) per second, without the first and the last fifth: dispatchers neither start nor run dry at one moment. */
+export function steadyRate(times: number[]): number {
+  const sorted = times.toSorted((a, b) => a - b);
+  const from = Math.floor(sorted.length / 5);
+  const to = Math.floor((sorted.length * 4) / 5);
+  return ((to - from) / (sorted[to]! - sorted[from]!)) * 1000;
+}
+
 /** The most values that fall into any window of `windowMs`. */
 export function mostInWindow(times: number[], windowMs: number): number {
   const sorted = times.toSorted((a, b) => a - b);

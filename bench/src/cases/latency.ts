@@ -16,8 +16,8 @@ export const latencyCase: Case = {
     const answerMs: number[] = [];
     const send = async (index: number, isCounted: boolean) => {
       const startedAt = performance.now();
-      // The receiver measures from here: the path carries the moment, since the API takes no headers.
-      const webhookUrl = `${rig.receiverUrl}/at/${Date.now()}`;
+      // The receiver measures from here: the URL carries the moment, since the API takes no headers.
+      const webhookUrl = `${rig.receiverUrl}/ok?at=${Date.now()}`;
       await postOne({ apiUrl: ingest.url, webhookUrl, index });
       if (isCounted) answerMs.push(performance.now() - startedAt);
     };
@@ -28,7 +28,7 @@ export const latencyCase: Case = {
     progress(`${RATE}/s`);
     await steadily(RATE, quick ? 10 : 20, (index) => send(index, true));
     await untilFinished(rig, 10_000);
-    const arrivalMs = (await rig.receiverStats()).lateness["/at"] ?? [];
+    const arrivalMs = (await rig.receiverStats()).lateness;
     const { rows } = await rig.database.query(
       "select extract(epoch from updated_at - sent_at) * 1000 as ms from webhook_deliveries where status = 'success'",
     );

@@ -23,7 +23,7 @@ export const punctualityCase: Case = {
           (_, i) => {
             const dueAt = firstAt + Math.floor(((from + i) * spreadMs) / count);
             const id = randomUUID();
-            const webhook_url = `${rig.receiverUrl}/at/${dueAt}`;
+            const webhook_url = `${rig.receiverUrl}/ok?at=${dueAt}`;
             return {
               id,
               dueAt,
@@ -43,7 +43,7 @@ export const punctualityCase: Case = {
     await rig.start("retry-scheduler");
     progress(`${Math.ceil(count)} retries over ${spreadMs / 1000} s`);
     await untilFinished(rig, spreadMs + 30_000);
-    const latenessMs = (await rig.receiverStats()).lateness["/at"] ?? [];
+    const latenessMs = (await rig.receiverStats()).lateness;
     await rig.stopServices();
     return {
       "lateness, p50": percentile(latenessMs, 0.5),

@@ -1,7 +1,7 @@
 // More dispatchers against a receiver that takes 50 ms: at first their slots are what is short, then the processors.
 import { cpus } from "node:os";
 import { fillThroughIngest, untilFinished } from "../queue.ts";
-import { type Case, stated } from "./case.ts";
+import { type Case, stated, steadyRate } from "./case.ts";
 import { UNLIMITED } from "./drain.ts";
 
 const DISPATCHERS = [1, 2, 4];
@@ -18,14 +18,6 @@ function processorTime(): { busy: number; all: number } {
     all += worked + times.idle;
   }
   return { busy, all };
-}
-
-/** Per second, without the first and the last fifth: the dispatchers neither start nor run dry at one moment. */
-function steadyRate(arrivals: number[]): number {
-  const sorted = arrivals.toSorted((a, b) => a - b);
-  const from = Math.floor(sorted.length / 5);
-  const to = Math.floor((sorted.length * 4) / 5);
-  return ((to - from) / (sorted[to]! - sorted[from]!)) * 1000;
 }
 
 export const scaleCase: Case = {
