@@ -1,7 +1,7 @@
 // ./run bench [--quick] [--only drain,api] [--repetitions 3]: figures of the whole system on this machine, each also as a
 // ratio to R, the signed POSTs per second one Node process can send to the same receiver.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { repositoryRoot } from "@pipeline/dev-stack/paths";
 import { errorMessage } from "@pipeline/shared/errors";
@@ -16,6 +16,7 @@ import { scaleCase } from "./cases/scale.ts";
 import { drawChart } from "./chart.ts";
 import {
   describeMachine,
+  markdownTable,
   median,
   printTable,
   summarize,
@@ -38,7 +39,7 @@ const USAGE = `usage: ./run bench [--quick] [--only ${CASES.map(({ name }) => na
   --quick        about a minute: fewer cases, smaller samples, one repetition
   --only         these cases
   --repetitions  of each case (default 3; backlog runs once)
-  --write        also replace the chart and the figures in bench/`;
+  --write        also replace the figures in bench/: README.md, results.json, chart.svg`;
 
 function readArguments() {
   try {
@@ -83,6 +84,12 @@ function measureReference(rig: Rig, seconds: number): number {
   );
 }
 
+interface Report {
+  machine: Record<string, string>;
+  reference: { perSecond: number[]; median: number };
+  figures: Summary[];
+}
+
 /** `contextOf` measures R, so that each repetition is held against the machine of its own moment. */
 async function runCase(
   each: Case,
@@ -100,6 +107,24 @@ async function runCase(
     const ratios = runs.map(({ reference }, i) => values[i]! / reference);
     return { ...kind, case: each.name, values, ratios };
   });
+}
+
+const FIGURES = /(<!-- figures[^>]* -->\n)[^]*(<!-- end of figures -->)/;
+
+/** Replaces the table in bench/README.md. */
+function writeFigures({ machine, reference, figures }: Report): void {
+  const file = `${repositoryRoot}bench/README.md`;
+  const on = Object.entries(machine)
+    .map(([name, value]) => `${name}: ${value}`)
+    .join("; ");
+  const perSecond = reference.perSecond.map(Math.round);
+  const r = `R from ${Math.min(...perSecond).toLocaleString("en")} to ${Math.max(...perSecond).toLocaleString("en")}/s over the run`;
+  const text = `\n${on}. ${r}.\n\n${markdownTable(figures)}\n\n`;
+  const readme = readFileSync(file, "utf8");
+  writeFileSync(
+    file,
+    readme.replace(FIGURES, (_all, begin, end) => begin + text + end),
+  );
 }
 
 const options = readArguments();
@@ -143,23 +168,17 @@ try {
       await rig.stopServices();
     }
   }
-  const report = {
+  const report: Report = {
     machine: await describeMachine(rig),
     reference: { perSecond: references, median: median(references) },
     figures,
   };
-  mkdirSync(`${repositoryRoot}.data/bench`, { recursive: true });
-  const folder = options.write
-    ? `${repositoryRoot}bench`
-    : `${repositoryRoot}.data/bench`;
-  writeFileSync(
-    `${folder}/results.json`,
-    `${JSON.stringify(report, null, 2)}\n`,
-  );
-  writeFileSync(
-    `${folder}/chart.svg`,
-    drawChart(report.figures, median(references)),
-  );
+  const folder = `${repositoryRoot}${options.write ? "bench" : ".data/bench"}`;
+  mkdirSync(folder, { recursive: true });
+  const json = `${JSON.stringify(report, null, 2)}\n`;
+  writeFileSync(`${folder}/results.json`, json);
+  writeFileSync(`${folder}/chart.svg`, drawChart(figures, median(references)));
+  if (options.write) writeFigures(report);
   console.log(
     `\nR = ${Math.round(median(references))} signed POSTs/s (${references.map(Math.round).join(", ")})`,
   );

@@ -41,9 +41,10 @@ export function summarize({ isMet, isRate, ...figure }: Figure): Summary {
   };
 }
 
-/** Median and spread of each figure, its ratio to R, and whether the goal is met. */
-export function printTable(summaries: Summary[]): void {
-  const rows = summaries.map((each) => [
+const HEAD = ["figure", "median", "spread", "ratio", "goal", ""];
+
+function rowsOf(summaries: Summary[]): string[][] {
+  return summaries.map((each) => [
     `${each.case}: ${each.figure}`,
     `${format(each.median)} ${each.unit}`.trim(),
     each.values.length > 1
@@ -53,18 +54,32 @@ export function printTable(summaries: Summary[]): void {
     each.goal,
     each.isMet === null ? "" : each.isMet ? "met" : "MISSED",
   ]);
-  const head = ["figure", "median", "spread", "ratio", "goal", ""];
-  const widths = head.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => row[column]!.length)),
+}
+
+/** Each row with its cells padded to the width of their column. */
+function padded(rows: string[][]): string[][] {
+  const widths = HEAD.map((_title, column) =>
+    Math.max(3, ...rows.map((row) => row[column]!.length)),
   );
-  for (const row of [head, ...rows])
-    console.log(
-      row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join("  ")
-        .trimEnd(),
-    );
+  return rows.map((row) =>
+    row.map((cell, column) => cell.padEnd(widths[column]!)),
+  );
+}
+
+/** Median and spread of each figure, its ratio to R, and whether the goal is met. */
+export function printTable(summaries: Summary[]): void {
+  for (const row of padded([HEAD, ...rowsOf(summaries)]))
+    console.log(row.join("  ").trimEnd());
   console.log();
+}
+
+/** The same as a Markdown table, laid out as Prettier does. */
+export function markdownTable(summaries: Summary[]): string {
+  const [head, ...rows] = padded([HEAD, ...rowsOf(summaries)]);
+  const rule = head!.map((cell) => "-".repeat(cell.length));
+  return [head!, rule, ...rows]
+    .map((row) => `| ${row.join(" | ")} |`)
+    .join("\n");
 }
 
 export async function describeMachine(

@@ -4,13 +4,13 @@
 -- `enable_seqscan` is off because PostgREST keeps plans for as long as its connections: one made while the table was nearly
 -- empty would go on reading all of it with each call.
 
-drop function public.create_deliveries(jsonb);
-drop function public.record_attempts(jsonb);
+drop function if exists public.create_deliveries(jsonb);
+drop function if exists public.record_attempts(jsonb);
 
 -- Creates deliveries: a JSON array. Returns nothing when every one of them is new. Else a row per item, in order: `created`
 -- (also on a repeat of the same call), `existing` (same idempotency key, same request) or `conflict` (same key, another
 -- request), with the delivery's row as it is now.
-create function public.create_deliveries(text)
+create or replace function public.create_deliveries(text)
 returns table ("position" bigint, outcome text, id uuid, lead_id uuid, webhook_url text, status text, attempt integer)
 language plpgsql security invoker set search_path = '' set enable_seqscan = off as $$
 #variable_conflict use_column
@@ -52,7 +52,7 @@ $$;
 -- Records attempts, a JSON array: their log rows, the deliveries' new state and, on success, the leads' status. An entry
 -- that came straight from a producer brings its delivery along, in `delivery`, and the row is made first. A late or repeated
 -- batch never moves a row backwards. Returns the ids of deliveries that no longer exist (deleted with their lead).
-create function public.record_attempts(text)
+create or replace function public.record_attempts(text)
 -- A row that somebody else has locked fails its batch after a second, so that the recorder can go on without it.
 returns setof uuid language plpgsql security invoker
 set search_path = '' set enable_seqscan = off set lock_timeout = '1s' as $$

@@ -54,7 +54,7 @@ async function steadyTraffic(
   { rate, overrides }: (typeof SETTINGS)[number],
   hangs: boolean,
 ): Promise<{ perSecond: number; p99: number }> {
-  const seconds = quick ? 15 : 25;
+  const seconds = quick ? 10 : 15;
   await rig.reset();
   const scripts = createScripts(rig.redis, rig.keys);
   await rig.start("retry-scheduler");

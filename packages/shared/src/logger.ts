@@ -19,7 +19,7 @@ function describeError(error: unknown): unknown {
 /**
  * Lines go out in blocks, since one write per line would be a tenth of a delivery's cost. A kill -9 loses the last fifth of
  * a second of lines; an exit loses none. pino's destination could collect by itself, but measures all it holds with each line:
- * 10 µs a line, 4 like this.
+ * 11 µs a line, 3 like this.
  */
 function createBlockWriter(): { write: (line: string) => void } {
   const destination = pino.destination({ dest: 1, sync: false });
@@ -46,6 +46,9 @@ function createBlockWriter(): { write: (line: string) => void } {
   };
 }
 
+/** One for the process, as stdout is. */
+let stdout: ReturnType<typeof createBlockWriter> | undefined;
+
 /** JSON lines on stdout. Fields are chosen by the caller; payloads, secrets, e-mail addresses and full URLs never are. */
 export function createLogger(service: string, level: string): Logger {
   const options: LoggerOptions = {
@@ -60,7 +63,8 @@ export function createLogger(service: string, level: string): Logger {
       censor: "(redacted)",
     },
   };
-  return pino(options, createBlockWriter());
+  stdout ??= createBlockWriter();
+  return pino(options, stdout);
 }
 
 export type { Logger };
