@@ -1,12 +1,17 @@
 // ./run bench [--quick] [--only drain,api] [--repetitions 3]: figures of the whole system on this machine, each also as a
 // ratio to R, the signed POSTs per second one Node process can send to the same receiver.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { isDeepStrictEqual, parseArgs } from "node:util";
 import { repositoryRoot } from "@pipeline/dev-stack/paths";
 import { errorMessage } from "@pipeline/shared/errors";
 import { apiCase } from "./cases/api.ts";
-import type { Case, CaseContext, Figure } from "./cases/case.ts";
+import {
+  type Case,
+  type CaseContext,
+  type Figure,
+  stated,
+} from "./cases/case.ts";
 import { backlogCase, drainCase } from "./cases/drain.ts";
 import { latencyCase } from "./cases/latency.ts";
 import { limiterCase } from "./cases/limiter.ts";
@@ -39,7 +44,7 @@ const USAGE = `usage: ./run bench [--quick] [--only ${CASES.map(({ name }) => na
   --quick        about a minute: fewer cases, smaller samples, one repetition
   --only         these cases
   --repetitions  of each case (default 3; backlog runs once)
-  --write        also replace the figures in bench/: README.md, results.json, chart.svg`;
+  --write        also replace the figures of these cases in bench/: README.md, results.json, chart.svg`;
 
 function readArguments() {
   try {
@@ -52,6 +57,8 @@ function readArguments() {
     } as const;
     const { values } = parseArgs({ options });
     if (values.help) return null;
+    if (values.write && values.quick)
+      throw new Error("--write wants whole samples: leave --quick out");
     const names = values.only?.split(",");
     const cases =
       names === undefined
@@ -86,7 +93,6 @@ function measureReference(rig: Rig, seconds: number): number {
 
 interface Report {
   machine: Record<string, string>;
-  reference: { perSecond: number[]; median: number };
   figures: Summary[];
 }
 
@@ -94,37 +100,62 @@ interface Report {
 async function runCase(
   each: Case,
   repetitions: number,
-  contextOf: () => CaseContext,
+  contextOf: () => Promise<CaseContext>,
 ): Promise<Figure[]> {
   const runs: { values: Record<string, number>; reference: number }[] = [];
   while (runs.length < Math.min(repetitions, each.repetitions ?? repetitions)) {
-    const context = contextOf();
+    const context = await contextOf();
     const values = await each.run(context);
     runs.push({ values, reference: context.reference });
   }
-  return each.figures.map((kind) => {
+  const references = runs.map(({ reference }) => reference);
+  const r = { ...stated("R", "/s"), case: each.name, values: references };
+  const figures = each.figures.map((kind) => {
     const values = runs.map((run) => run.values[kind.figure] ?? Number.NaN);
     const ratios = runs.map(({ reference }, i) => values[i]! / reference);
     return { ...kind, case: each.name, values, ratios };
   });
+  return [{ ...r, ratios: [] }, ...figures];
 }
 
 const FIGURES = /(<!-- figures[^>]* -->\n)[^]*(<!-- end of figures -->)/;
 
-/** Replaces the table in bench/README.md. */
-function writeFigures({ machine, reference, figures }: Report): void {
-  const file = `${repositoryRoot}bench/README.md`;
-  const on = Object.entries(machine)
+/** Replaces the figures of these cases in bench/: results.json, README.md, chart.svg. Those of other cases stay. */
+function publish(report: Report): void {
+  const file = (name: string) => `${repositoryRoot}bench/${name}`;
+  const before = existsSync(file("results.json"))
+    ? (JSON.parse(readFileSync(file("results.json"), "utf8")) as Report)
+    : { machine: report.machine, figures: [] };
+  if (!isDeepStrictEqual(before.machine, report.machine))
+    progress("the figures of other cases are another machine's: left out");
+  else report.figures = merge(before.figures, report.figures);
+  const on = Object.entries(report.machine)
     .map(([name, value]) => `${name}: ${value}`)
     .join("; ");
-  const perSecond = reference.perSecond.map(Math.round);
-  const r = `R from ${Math.min(...perSecond).toLocaleString("en")} to ${Math.max(...perSecond).toLocaleString("en")}/s over the run`;
-  const text = `\n${on}. ${r}.\n\n${markdownTable(figures)}\n\n`;
-  const readme = readFileSync(file, "utf8");
-  writeFileSync(
-    file,
-    readme.replace(FIGURES, (_all, begin, end) => begin + text + end),
+  const text = `\n${on}.\n\n${markdownTable(report.figures)}\n\n`;
+  const readme = readFileSync(file("README.md"), "utf8").replace(
+    FIGURES,
+    (_all, begin, end) => begin + text + end,
   );
+  writeFileSync(file("README.md"), readme);
+  writeReport("bench", report);
+}
+
+function merge(before: Summary[], now: Summary[]): Summary[] {
+  const isNew = (name: string) => now.some((each) => each.case === name);
+  return CASES.flatMap(({ name }) =>
+    (isNew(name) ? now : before).filter((each) => each.case === name),
+  );
+}
+
+function writeReport(folder: string, report: Report): void {
+  mkdirSync(`${repositoryRoot}${folder}`, { recursive: true });
+  const json = `${JSON.stringify(report, null, 2)}\n`;
+  writeFileSync(`${repositoryRoot}${folder}/results.json`, json);
+  const references = report.figures.filter(({ figure }) => figure === "R");
+  const reference = median(references.flatMap(({ values }) => values));
+  const chart = drawChart(report.figures, reference);
+  writeFileSync(`${repositoryRoot}${folder}/chart.svg`, chart);
 }
 
 const options = readArguments();
@@ -148,7 +179,10 @@ try {
   measureReference(rig, 1); // warm-up
   const figures: Summary[] = [];
   for (const each of options.cases) {
-    const contextOf = () => {
+    const contextOf = async () => {
+      // Nothing else running: not what the repetition before has left Postgres to do, either.
+      await rig.reset();
+      await rig.database.query("checkpoint");
       measure();
       return {
         rig,
@@ -170,15 +204,10 @@ try {
   }
   const report: Report = {
     machine: await describeMachine(rig),
-    reference: { perSecond: references, median: median(references) },
     figures,
   };
-  const folder = `${repositoryRoot}${options.write ? "bench" : ".data/bench"}`;
-  mkdirSync(folder, { recursive: true });
-  const json = `${JSON.stringify(report, null, 2)}\n`;
-  writeFileSync(`${folder}/results.json`, json);
-  writeFileSync(`${folder}/chart.svg`, drawChart(figures, median(references)));
-  if (options.write) writeFigures(report);
+  writeReport(".data/bench", report);
+  if (options.write && !failed) publish(report);
   console.log(
     `\nR = ${Math.round(median(references))} signed POSTs/s (${references.map(Math.round).join(", ")})`,
   );
@@ -187,7 +216,7 @@ try {
       .map(([name, value]) => `${name}: ${value}`)
       .join("\n"),
   );
-  console.log(`Written: ${folder}/results.json, ${folder}/chart.svg`);
+  console.log(`Written: .data/bench/results.json, .data/bench/chart.svg`);
   failed ||= figures.some(({ isMet }) => isMet === false);
 } finally {
   await rig.stop();

@@ -52,20 +52,22 @@ export async function fillThroughIngest(
   return memory.seen;
 }
 
-/** Resident megabytes of a process when a tenth, half and all of the work was done. */
+/** Resident megabytes of a process at the first look, and when a tenth, half and all of the work was done. */
 export interface Memory {
   start: number;
+  tenth: number;
   middle: number;
   end: number;
 }
 
 export function watchMemory(pid: number, count: number) {
-  const seen: Memory = { start: 0, middle: 0, end: 0 };
+  const seen: Memory = { start: 0, tenth: 0, middle: 0, end: 0 };
   return {
     seen,
     look: (done: number) => {
       seen.end = rssMegabytes(pid);
-      if (seen.start === 0 && done >= count / 10) seen.start = seen.end;
+      if (seen.start === 0) seen.start = seen.end;
+      if (seen.tenth === 0 && done >= count / 10) seen.tenth = seen.end;
       if (seen.middle === 0 && done >= count / 2) seen.middle = seen.end;
     },
   };

@@ -88,6 +88,9 @@ export async function describeMachine(
   const version = async (command: string) =>
     /redis_version:(\S+)/.exec(await rig.redis.info(command))?.[1] ?? "unknown";
   const { rows } = await rig.database.query("show server_version");
+  const postgrest = await fetch(`${rig.stack.supabaseUrl}/rest/v1/`, {
+    headers: { apikey: rig.stack.serviceRoleKey },
+  });
   return {
     processors: `${cpus().length} × ${cpus()[0]?.model ?? "unknown"}`,
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
@@ -98,6 +101,7 @@ export async function describeMachine(
     node: process.version,
     redis: await version("server"),
     postgres: rows[0].server_version,
+    postgrest: postgrest.headers.get("server") ?? "unknown",
     settings:
       "dispatcher: 128 slots, limiter off where not said otherwise; logs at info, to a file; Redis AOF everysec",
   };

@@ -201,7 +201,8 @@ export function cpuSeconds(pids: number[]): number {
         .slice(stat.lastIndexOf(")") + 2)
         .split(" ")
         .map(Number);
-      ticks += fields[11]! + fields[12]!;
+      // utime, stime, and those of children that have ended
+      for (const index of [11, 12, 13, 14]) ticks += fields[index]!;
     } catch {
       // ended: what it used is lost to us
     }

@@ -49,7 +49,7 @@ begin
 end;
 $$;
 
--- Records attempts, a JSON array: their log rows, the deliveries' new state and, on success, the leads' status. An entry
+-- Records attempts, `{"attempts": [...], "count": n}`: their log rows, the deliveries' new state and, on success, the leads' status. An entry
 -- that came straight from a producer brings its delivery along, in `delivery`, and the row is made first. A late or repeated
 -- batch never moves a row backwards. Returns the ids of deliveries that no longer exist (deleted with their lead).
 create or replace function public.record_attempts(text)
@@ -57,8 +57,14 @@ create or replace function public.record_attempts(text)
 returns setof uuid language plpgsql security invoker
 set search_path = '' set enable_seqscan = off set lock_timeout = '1s' as $$
 declare
-  attempts constant jsonb := $1;
+  batch constant jsonb := $1;
+  attempts constant jsonb := batch -> 'attempts';
 begin
+  -- The caller joins the texts as it finds them; a text that is no record must not hide its neighbours.
+  if jsonb_array_length(attempts) is distinct from (batch ->> 'count')::integer then
+    raise exception 'the batch holds % attempts and not %', jsonb_array_length(attempts), batch ->> 'count';
+  end if;
+
   if jsonb_path_exists(attempts, '$[*].delivery') then
     -- In the state that its attempt leads to, so that the update below passes it by: that would write every index again.
     insert into public.webhook_deliveries (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload, secret,
@@ -123,7 +129,7 @@ begin
     where l.id = a.lead_id and l.status is distinct from 'webhook_sent'
   ), disabled as (
     update public.webhook_endpoints e set active = false, disabled_reason = 'the receiver answered 410 Gone', updated_at = now()
-    from attempt a where a.disable_endpoint is not null and e.id = a.disable_endpoint and e.active
+    from attempt a where a.is_known and a.disable_endpoint is not null and e.id = a.disable_endpoint and e.active
   )
   select distinct delivery_id from attempt where not is_known;
 end;

@@ -107,7 +107,10 @@ test("the older product's rows stay as they are and the new functions work on it
     status: "success",
   };
   await database.client.query("select * from record_attempts($1)", [
-    JSON.stringify([{ ...attempt, response_status: 200 }]),
+    JSON.stringify({
+      attempts: [{ ...attempt, response_status: 200 }],
+      count: 1,
+    }),
   ]);
   const lead = await database.client.query(
     "select status from leads where id = $1",

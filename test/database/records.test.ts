@@ -44,7 +44,7 @@ async function setup() {
     record: async (...records: object[]) => {
       const { rows } = await client.query(
         "select record_attempts($1) as missing",
-        [JSON.stringify(records)],
+        [JSON.stringify({ attempts: records, count: records.length })],
       );
       return rows.map(({ missing }) => missing as string);
     },
@@ -219,5 +219,17 @@ test("an attempt that names no delivery is refused, and its batch with it", asyn
   await expect(
     record(succeeded(1), { ...succeeded(1), delivery_id: null }),
   ).rejects.toThrow("delivery_id");
+  expect(await state()).toEqual(before);
+});
+
+test("a text that swallows its neighbours is refused", async () => {
+  const { client, succeeded, state } = await setup();
+  const before = await state();
+  const swallowing = `{"x":[{},${JSON.stringify(succeeded(1))},{}]}`;
+  await expect(
+    client.query("select record_attempts($1)", [
+      `{"attempts":[${swallowing}],"count":3}`,
+    ]),
+  ).rejects.toThrow("holds 1 attempts and not 3");
   expect(await state()).toEqual(before);
 });

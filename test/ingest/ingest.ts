@@ -170,7 +170,10 @@ export function openDatabase() {
           ...more,
         },
       ];
-      await callWithText("record_attempts", JSON.stringify(attempts));
+      await callWithText(
+        "record_attempts",
+        JSON.stringify({ attempts, count: 1 }),
+      );
     },
   };
 }

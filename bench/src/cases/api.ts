@@ -8,7 +8,8 @@ const CONCURRENT = 100;
 /** Of R: a little above the goal, since the last deliveries are waited for. */
 const OFFERED = 0.153;
 const SETTINGS = { MAX_QUEUE_LENGTH: "10000000" };
-const BATCH = 500;
+const BATCH = 1000;
+const BATCH_CALLERS = 4;
 
 export const apiCase: Case = {
   name: "api",
@@ -17,19 +18,28 @@ export const apiCase: Case = {
     const webhookUrl = `${rig.receiverUrl}/ok`;
     await rig.reset();
     let ingest = await rig.start("ingest", SETTINGS);
+    let accepted = 0;
     const one = async (index: number) => {
       await postOne({ apiUrl: ingest.url, webhookUrl, index });
+      accepted++;
       return 1;
     };
     await saturate(CONCURRENT, 2, one);
     progress("single POSTs, ingest alone");
     const single = await saturate(CONCURRENT, seconds, one);
     progress("batches, ingest alone");
-    const batch = await saturate(8, seconds, async (index) => {
+    const batch = await saturate(BATCH_CALLERS, seconds, async (index) => {
       await postBatch(ingest.url, webhookUrl, index * BATCH, BATCH);
+      accepted += BATCH;
       return BATCH;
     });
     await rig.stopServices();
+    // A batch is answered 202 whatever becomes of its items.
+    const { rows } = await rig.database.query(
+      "select count(*)::int as n from webhook_deliveries",
+    );
+    if (rows[0].n !== accepted)
+      throw new Error(`${rows[0].n} of ${accepted} deliveries were stored`);
     await rig.reset();
 
     progress(`full path at ${OFFERED} R`);

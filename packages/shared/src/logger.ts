@@ -25,17 +25,18 @@ function createBlockWriter(): { write: (line: string) => void } {
   const destination = pino.destination({ dest: 1, sync: false });
   let lines: string[] = [];
   let bytes = 0;
-  const flush = () => {
+  const flush = (to = destination) => {
     if (lines.length === 0) return;
     const block = lines.join("");
     lines = [];
     bytes = 0;
-    destination.write(block);
+    to.write(block);
   };
-  setInterval(flush, FLUSH_INTERVAL_MS).unref();
+  setInterval(() => flush(), FLUSH_INTERVAL_MS).unref();
   process.once("exit", () => {
-    flush();
     destination.flushSync();
+    // Nothing asynchronous ends any more.
+    flush(pino.destination({ dest: 1, sync: true }));
   });
   return {
     write: (line) => {

@@ -18,8 +18,6 @@ const CLAIM_INTERVAL_MS = 5000;
 /** Postgres gave up on a call (statement or lock timeout): it was too much for it, or somebody holds one of its rows locked. */
 const TIMED_OUT = /\b(57014|55P03)\b/;
 
-const NOT_A_RECORD = "record: must be a JSON object that names its delivery";
-
 export interface RecorderOptions {
   reader: GroupReader;
   scripts: Scripts;
@@ -88,7 +86,7 @@ export function createRecorder(options: RecorderOptions) {
     try {
       return await callWithText<string[]>(
         "record_attempts",
-        `[${entries.map(({ record }) => record).join(",")}]`,
+        `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`,
       );
     } catch (error) {
       // Like a refusal it may be the fault of a single row, so the others are tried without it.
@@ -128,53 +126,59 @@ export function createRecorder(options: RecorderOptions) {
     );
     // At once: a batch that is repeated for another's sake must not add it again.
     await scripts.recorded([{ entryId, deliveryId }]);
+    batch = batch.filter((entry) => entry.entryId !== entryId);
     const id = deliveryId.slice(0, 100); // anybody may have written it
     logger.error({ deliveryId: id, entryId, reason }, "record.refused");
   }
 
   /**
-   * Records what the database refused once more, without the texts that came from outside. False when it timed out: the entry
-   * stays pending, and is claimed and tried again after the idle time.
+   * Records what the database refused once more, without the texts that came from outside. "left" when it timed out: the
+   * entry stays pending, and is claimed and tried again after the idle time.
    */
   async function recordAlone(
     entry: LogEntry,
     refusal: string,
-  ): Promise<boolean> {
+  ): Promise<"recorded" | "set aside" | "left"> {
     const { entryId, deliveryId } = entry;
     if (TIMED_OUT.test(refusal)) {
       logger.warn({ deliveryId, entryId, refusal }, "record.timed_out");
-      return false;
+      return "left";
     }
     const full = parseRecord(entry.record);
     if (full === null) {
-      await setAside(entry, NOT_A_RECORD);
-      return true;
+      await setAside(
+        entry,
+        "record: must be a JSON object that names its delivery",
+      );
+      return "set aside";
     }
     try {
       const plain = JSON.stringify(plainRecord(full, refusal));
       await record([{ ...entry, record: plain }]);
       logger.warn({ deliveryId, entryId, refusal }, "record.simplified");
+      return "recorded";
     } catch (error) {
       // Whatever else a record provokes is its own fault, and must not stop the others.
       if (hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
-      if (TIMED_OUT.test(errorMessage(error))) return false;
+      if (TIMED_OUT.test(errorMessage(error))) return "left";
       await setAside(entry, errorMessage(error));
+      return "set aside";
     }
-    return true;
   }
 
-  async function recordBatch(batch: StreamEntry[]): Promise<void> {
-    const entries = batch.map(toLogEntry);
-    const left = new Set<string>();
+  async function recordBatch(entries: LogEntry[]): Promise<void> {
+    const done: LogEntry[] = [];
     for (const isolated of await isolateRefused(entries, record)) {
-      if (!("refused" in isolated)) continue;
-      const { item, refused } = isolated;
-      if (!(await recordAlone(item, errorMessage(refused))))
-        left.add(item.entryId);
+      const { item } = isolated;
+      const fate =
+        "refused" in isolated
+          ? await recordAlone(item, errorMessage(isolated.refused))
+          : "recorded";
+      if (fate === "recorded") done.push(item);
     }
-    await scripts.recorded(entries.filter(({ entryId }) => !left.has(entryId)));
-    metrics.recorded(entries.length - left.size);
-    logger.info({ count: entries.length - left.size }, "deliveries.recorded");
+    await scripts.recorded(done);
+    metrics.recorded(done.length);
+    logger.info({ count: done.length }, "deliveries.recorded");
   }
 
   async function next(): Promise<StreamEntry[]> {
@@ -189,8 +193,8 @@ export function createRecorder(options: RecorderOptions) {
   return async (): Promise<number> => {
     if (batch.length === 0) batch = await next();
     if (batch.length === 0) return 0;
-    await recordBatch(batch);
     const wasFull = batch.length === BATCH_ENTRIES;
+    await recordBatch(batch.map(toLogEntry));
     batch = [];
     return wasFull ? 0 : GATHER_MS;
   };
