@@ -48,7 +48,7 @@ export async function fillThroughIngest(
     }
   };
   await Promise.all(Array.from({ length: FILLERS }, work));
-  await rig.stopServices();
+  await ingest.stop();
   return memory.seen;
 }
 

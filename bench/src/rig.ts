@@ -37,6 +37,7 @@ export interface RunningService {
   name: ServiceName;
   url: string;
   pid: number;
+  stop: () => Promise<void>;
 }
 
 export interface ReceiverStats {
@@ -101,7 +102,12 @@ export async function startRig(
     children.push({ child, name });
     const url = `http://127.0.0.1:${port}`;
     await waitForHttp(`${url}/healthz`);
-    return { name, url, pid: child.pid! };
+    const stop = async () => {
+      child.kill("SIGTERM");
+      await stopped(child);
+      children = children.filter((each) => each.child !== child);
+    };
+    return { name, url, pid: child.pid!, stop };
   }
 
   async function stopServices(): Promise<void> {

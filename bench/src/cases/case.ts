@@ -24,13 +24,15 @@ export interface CaseContext {
   rig: Rig;
   /** R: signed POSTs per second of the reference, measured just before. */
   reference: number;
+  /** Measures R again; services must be stopped. */
+  measureReference: () => number;
   quick: boolean;
   progress: (line: string) => void;
 }
 
 export interface Case {
   name: string;
-  /** One repetition: figure name to value. */
+  /** One repetition: figure name to value. A case of minutes may give an `R` of its own, of more than one moment. */
   run: (context: CaseContext) => Promise<Record<string, number>>;
   figures: FigureKind[];
   /** Cases that take minutes run once. */
