@@ -4,7 +4,7 @@ import type { Summary } from "./report.ts";
 const WIDTH = 900;
 const LABEL = 330;
 const ROW = 26;
-const BAR = 420;
+const BAR = 380;
 
 function escape(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
