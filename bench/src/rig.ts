@@ -9,7 +9,7 @@ import {
   waitForHttp,
 } from "@pipeline/dev-stack/services";
 import { type Stack, startStack } from "@pipeline/dev-stack/stack";
-import { createKeys, type Keys } from "@pipeline/shared/keys";
+import { createKeys, type Keys } from "@pipeline/shared/queue/keys";
 import { Redis } from "ioredis";
 import pg from "pg";
 

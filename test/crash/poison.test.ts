@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { settled } from "../support/chaos.ts";
 import { type Pipeline, startPipeline } from "../support/crash-pipeline.ts";
-import { toObject } from "../support/queue.ts";
+import { unflatten } from "@pipeline/shared/queue/fields";
 import { until } from "../support/until.ts";
 
 const GROUP = "dispatchers";
@@ -44,7 +44,7 @@ test("an entry that was read five times and never settled is dead-lettered with 
   await pipeline.startServices();
   await settled(pipeline, 30_000);
   const letters = (await redis.xrange(keys.dead, "-", "+")).map(([, fields]) =>
-    toObject(fields),
+    unflatten(fields),
   );
   expect(letters).toMatchObject([
     { id: poison, reason: expect.stringMatching(/^crash_loop: read 6 times/) },
@@ -135,7 +135,7 @@ test("garbage on every stream and among the retries stops no loop", async () => 
     const id = n % 2 === 0 ? randomUUID() : `garbage ${n}`;
     await redis.hset(keys.retriesData, id, data);
     if (n % 5 > 0) await redis.zadd(keys.retries, Date.now(), id);
-    if (n % 7 === 0) await redis.hset(keys.inflight, id, data.slice(0, 50));
+    if (n % 7 === 0) await redis.hset(keys.homes, id, data.slice(0, 50));
   }
   for (let n = 0; n < 20; n++)
     await redis.zadd(keys.retries, Date.now(), `no data ${n}`);

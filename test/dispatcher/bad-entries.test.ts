@@ -1,7 +1,7 @@
 // Entries by unskilled hands: each becomes a dead letter that names what is wrong, and stops nothing else.
 import { randomUUID } from "node:crypto";
 import { createSealer, isSealed } from "@pipeline/shared/seal";
-import type { Fields } from "@pipeline/shared/scripts";
+import type { Fields } from "@pipeline/shared/queue/fields";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type OwnStream, startOwnStream } from "../support/own-stream.ts";
 import {

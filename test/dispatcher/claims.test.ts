@@ -1,6 +1,6 @@
 // Entries whose reader died are another's after the claim idle time; those of a reader that lives are not.
 import { setTimeout as sleep } from "node:timers/promises";
-import { DISPATCHERS_GROUP } from "@pipeline/shared/keys";
+import { DISPATCHERS_GROUP } from "@pipeline/shared/queue/keys";
 import { expect, test } from "vitest";
 import { type OwnStream, ownStreamForTest } from "../support/own-stream.ts";
 import { receiverForTest } from "../support/test-receiver.ts";

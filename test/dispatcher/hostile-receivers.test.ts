@@ -136,7 +136,7 @@ test("a network failure and a timeout are retried", async () => {
     await expect.poll(entry, { timeout: 10_000 }).toMatch(/"attempt":"2"/);
     await own.redis.zrem(own.keys.retries, id);
     await own.redis.hdel(own.keys.retriesData, id);
-    await own.redis.hdel(own.keys.inflight, id);
+    await own.redis.hdel(own.keys.homes, id);
   }
 });
 

@@ -101,7 +101,7 @@ test("while Redis is away the dispatcher lives and says so, and goes on when Red
   expect(JSON.parse(ready.text)).toMatchObject({ checks: { supabase: "ok" } });
   const page = await ask("/metrics");
   expect(page.status).toBe(200);
-  expect(page.text).toMatch(/^webhook_stream_lag nan$/im);
+  expect(page.text).toMatch(/^webhook_stream_waiting nan$/im);
   expect(page.text).toContain("webhook_attempts_total");
 
   await stack.redis.start();

@@ -1,6 +1,6 @@
 // A dispatcher's end: finished work is settled, unfinished work is another's at once.
 import { setTimeout as sleep } from "node:timers/promises";
-import { DISPATCHERS_GROUP } from "@pipeline/shared/keys";
+import { DISPATCHERS_GROUP } from "@pipeline/shared/queue/keys";
 import { expect, test } from "vitest";
 import {
   ownStreamForTest,

@@ -36,7 +36,7 @@ async function fail(reason: string, request: object = sample()) {
   const [waiting] = await ingest.queue.waiting();
   const [entry] = await ingest.queue.read("me", 1);
   await ingest.queue.settleOne("me", entry!, {
-    outcome: "dead",
+    kind: "dead",
     fields: { ...waiting!.fields, reason, failed_at: new Date().toISOString() },
     record: null,
   });

@@ -194,8 +194,8 @@ describe("GET /api/webhook-delivery/stats", () => {
       });
       for (let i = 0; i < 5; i++) await fresh.post("", sample());
       const [first, second, third] = await fresh.queue.read("me", 3);
-      await fresh.queue.settleOne("me", first!, { outcome: "retry" });
-      await fresh.queue.settleOne("me", second!, { outcome: "dead" });
+      await fresh.queue.settleOne("me", first!, { kind: "retry" });
+      await fresh.queue.settleOne("me", second!, { kind: "dead" });
       await database.record(third!.deliveryId, 1, "success");
       const after = (await fresh.get("/stats")).body;
       expect(after.queue).toEqual({

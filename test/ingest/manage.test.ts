@@ -35,8 +35,8 @@ async function submitAndRead() {
 /** A delivery that ended as `status`, recorded and gone from Redis. */
 async function submitAndFinish(status: "success" | "failed"): Promise<string> {
   const { id, entry } = await submitAndRead();
-  const outcome = status === "success" ? "success" : "dead";
-  await ingest.queue.settleOne("me", entry, { outcome, record: null });
+  const kind = status === "success" ? "success" : "dead";
+  await ingest.queue.settleOne("me", entry, { kind, record: null });
   await database.record(id, 1, status);
   return id;
 }
@@ -82,7 +82,7 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
 
   it("replaces a retry that is waiting", async () => {
     const { id, entry } = await submitAndRead();
-    await ingest.queue.settleOne("me", entry, { outcome: "retry" });
+    await ingest.queue.settleOne("me", entry, { kind: "retry" });
     await database.record(id, 1, "sent");
     expect((await ingest.post(`/${id}/retry`)).status).toBe(202);
     expect(await ingest.queue.dueAt(id)).toBeNull();
@@ -104,7 +104,7 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
 
   it("asks to come back while the last outcome is not recorded", async () => {
     const { id, entry } = await submitAndRead();
-    await ingest.queue.settleOne("me", entry, { outcome: "dead" });
+    await ingest.queue.settleOne("me", entry, { kind: "dead" });
     const reply = await ingest.post(`/${id}/retry`);
     expect(reply.status).toBe(503);
     expect(reply.headers.get("retry-after")).toBe("1");
@@ -137,7 +137,7 @@ describe("DELETE /api/webhook-delivery/:id", () => {
 
   it("takes a waiting retry away", async () => {
     const { id, entry } = await submitAndRead();
-    await ingest.queue.settleOne("me", entry, { outcome: "retry" });
+    await ingest.queue.settleOne("me", entry, { kind: "retry" });
     await database.record(id, 1, "sent");
     expect((await ingest.remove(`/${id}`)).status).toBe(200);
     expect(await ingest.queue.dueAt(id)).toBeNull();
@@ -152,7 +152,7 @@ describe("DELETE /api/webhook-delivery/:id", () => {
     const running = await ingest.remove(`/${id}`);
     expect(running.status).toBe(409);
     expect(running.body.error).toContain("running");
-    await ingest.queue.settleOne("me", entry, { outcome: "dead" });
+    await ingest.queue.settleOne("me", entry, { kind: "dead" });
     expect((await ingest.remove(`/${id}`)).status).toBe(409);
     expect(await database.row(id)).toMatchObject({ status: "pending" });
   });

@@ -1,4 +1,6 @@
 import { createLogger } from "@pipeline/shared/logger";
+import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { createCleanUp } from "../../services/retry-scheduler/src/clean-up.ts";
 import { createQueue, type Queue } from "../support/queue.ts";
@@ -23,11 +25,10 @@ test("removes consumers of processes that are gone and keeps the others", async 
     "dispatchers",
     "idle",
   );
-  const { redis, keys, scripts } = queue;
+  const { redis, keys } = queue;
   const options = {
-    redis,
-    keys,
-    scripts,
+    consumers: createIdleConsumers(redis, keys),
+    deadLetters: createDeadLetters(redis, keys),
     logger: createLogger("test", "silent"),
     intervalMs: 1,
     deadRetentionDays: 30,
@@ -48,16 +49,15 @@ test("removes consumers of processes that are gone and keeps the others", async 
 });
 
 test("trims dead letters that are older than they are kept, and no others", async () => {
-  const { redis, keys, scripts } = queue;
+  const { redis, keys } = queue;
   const monthAgo = Date.now() - 31 * 86_400_000;
   // Trimming is approximate: whole nodes of 100 entries go.
   for (let n = 0; n < 150; n++)
     await redis.xadd(keys.dead, monthAgo + n, "id", "old");
   await redis.xadd(keys.dead, "*", "id", "new");
   await createCleanUp({
-    redis,
-    keys,
-    scripts,
+    consumers: createIdleConsumers(redis, keys),
+    deadLetters: createDeadLetters(redis, keys),
     logger: createLogger("test", "silent"),
     intervalMs: 1,
     deadRetentionDays: 30,

@@ -70,11 +70,8 @@ async function createRow({
 }
 
 function reconcile(rows?: UnfinishedRows) {
-  const { redis, keys, scripts } = queue;
   const { runOnce } = createReconcile({
-    redis,
-    keys,
-    scripts,
+    queue: queue.reconcile,
     rows: rows ?? createUnfinishedRows(database.client),
     logger: createLogger("test", "silent"),
     intervalMs: 1000,
@@ -126,13 +123,13 @@ test("rows that are recent, wait for their time or are finished are left alone",
 
 test("what is queued, waits for its retry or for its record is not injected", async () => {
   const ids = [await createRow(), await createRow(), await createRow()];
-  await queue.scripts.enqueue(
+  await queue.producer.enqueue(
     ids.map((id) => ({ id, fields: fieldsOf(id) })),
     NO_LIMIT,
   );
   const [, waiting, delivered] = await queue.read("a");
-  await queue.settleOne("a", waiting!, { outcome: "retry" });
-  await queue.settleOne("a", delivered!, { outcome: "success" });
+  await queue.settleOne("a", waiting!, { kind: "retry" });
+  await queue.settleOne("a", delivered!, { kind: "success" });
   const homes = await Promise.all(ids.map(queue.home));
   await reconcile();
   expect(await Promise.all(ids.map(queue.home))).toEqual(homes);
@@ -145,7 +142,7 @@ test("a delivery whose entry, retry or record was deleted by hand is injected ag
   const ids = [await createRow(), await createRow(), await createRow()];
   const leftOvers = ["1-1", "retry", "log:1-1"];
   for (const [index, id] of ids.entries())
-    await queue.redis.hset(queue.keys.inflight, id, leftOvers[index]!);
+    await queue.redis.hset(queue.keys.homes, id, leftOvers[index]!);
   await reconcile();
   for (const id of ids) expect(await entryOf(id)).not.toBeNull();
 });
@@ -196,7 +193,7 @@ test("more rows than a page holds are all injected", async () => {
   await create(deliveries);
   await reconcile();
   const homes = await queue.redis.hmget(
-    queue.keys.inflight,
+    queue.keys.homes,
     ...deliveries.map(({ id }) => id),
   );
   expect(homes.filter((home) => home === null)).toEqual([]);
@@ -225,7 +222,7 @@ test("a delivery that is finished between the questions is not injected", async 
   await reconcile({
     ...rows,
     async *read(ids) {
-      // The recorder commits, then removes the delivery from `inflight`.
+      // The recorder commits, then removes the delivery from `homes`.
       await database.client
         .from("webhook_deliveries")
         .update({ status: "success" })

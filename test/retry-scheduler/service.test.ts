@@ -57,7 +57,7 @@ async function startReady(overrides?: Record<string, string>) {
 
 async function schedule(dueAt: number) {
   const id = randomUUID();
-  await queue.scripts.reinject([{ id, dueAt, fields: fieldsOf(id, 2) }]);
+  await queue.reconcile.reinject([{ id, dueAt, fields: fieldsOf(id, 2) }]);
   return id;
 }
 
@@ -74,7 +74,7 @@ test("two schedulers share the work: every retry is promoted once, never early, 
     const id = randomUUID();
     return { id, dueAt: startsAt + n, fields: fieldsOf(id, 2) };
   });
-  await queue.scripts.reinject(retries);
+  await queue.reconcile.reinject(retries);
   expect(Date.now()).toBeLessThan(startsAt);
   const dueAts = new Map<string, number>(
     retries.map(({ id, dueAt }) => [id, dueAt]),

@@ -31,12 +31,12 @@ const item = (id: string) => ({ id, fields: fieldsOf(id) });
 describe("enqueue", () => {
   test("appends each delivery once, however often the client sends it", async () => {
     const [first, second] = [item(randomUUID()), item(randomUUID())];
-    const results = await queue.scripts.enqueue([first, second], NO_LIMIT);
-    expect(await queue.scripts.enqueue([second, first], NO_LIMIT)).toEqual([
+    const results = await queue.producer.enqueue([first, second], NO_LIMIT);
+    expect(await queue.producer.enqueue([second, first], NO_LIMIT)).toEqual([
       results[1],
       results[0],
     ]);
-    expect(await queue.scripts.enqueue([first], NO_LIMIT)).toEqual([
+    expect(await queue.producer.enqueue([first], NO_LIMIT)).toEqual([
       results[0],
     ]);
     expect((await queue.waiting()).map(({ fields }) => fields)).toEqual([
@@ -48,7 +48,7 @@ describe("enqueue", () => {
 
   test("appends a delivery once that stands twice in one call", async () => {
     const twice = item(randomUUID());
-    const [one, two] = await queue.scripts.enqueue([twice, twice], NO_LIMIT);
+    const [one, two] = await queue.producer.enqueue([twice, twice], NO_LIMIT);
     expect(one).toBe(two);
     expect(await queue.waiting()).toHaveLength(1);
   });
@@ -58,9 +58,9 @@ describe("enqueue", () => {
       await queue.inFlight("a"),
       await queue.inFlight("a"),
     ];
-    await queue.settleOne("a", waiting, { outcome: "retry" });
-    await queue.settleOne("a", done, { outcome: "success" });
-    const results = await queue.scripts.enqueue(
+    await queue.settleOne("a", waiting, { kind: "retry" });
+    await queue.settleOne("a", done, { kind: "success" });
+    const results = await queue.producer.enqueue(
       [item(waiting.deliveryId), item(done.deliveryId)],
       NO_LIMIT,
     );
@@ -70,7 +70,7 @@ describe("enqueue", () => {
 
   test("refuses what is above the ceiling, and takes it when there is room", async () => {
     const items = [item(randomUUID()), item(randomUUID()), item(randomUUID())];
-    const [first, second, third] = await queue.scripts.enqueue(items, 2);
+    const [first, second, third] = await queue.producer.enqueue(items, 2);
     expect([typeof first, typeof second, third]).toEqual([
       "string",
       "string",
@@ -78,25 +78,25 @@ describe("enqueue", () => {
     ]);
     expect(await queue.home(items[2]!.id)).toBeNull();
     // What is queued already is no refusal.
-    expect(await queue.scripts.enqueue(items, 2)).toEqual([
+    expect(await queue.producer.enqueue(items, 2)).toEqual([
       first,
       second,
       null,
     ]);
     await queue.settleOne("a", (await queue.read("a"))[0]!, {
-      outcome: "success",
+      kind: "success",
     });
-    expect(await queue.scripts.enqueue([items[2]!], 2)).toEqual([
+    expect(await queue.producer.enqueue([items[2]!], 2)).toEqual([
       expect.any(String),
     ]);
   });
 
-  test.each(["stream", "inflight"] as const)(
+  test.each(["stream", "homes"] as const)(
     "a %s key of the wrong type is an error and nothing is appended",
     async (name) => {
       await queue.redis.set(queue.keys[name], "garbage");
       await expect(
-        queue.scripts.enqueue([item(randomUUID())], NO_LIMIT),
+        queue.producer.enqueue([item(randomUUID())], NO_LIMIT),
       ).rejects.toThrow("WRONGTYPE");
       await queue.redis.del(queue.keys[name]);
       expect(await queue.waiting()).toEqual([]);
@@ -106,7 +106,7 @@ describe("enqueue", () => {
   test("keeps every byte of a payload", async () => {
     const id = randomUUID();
     const payload = '{"text":"ü€😀\\u0000\\n\\"  ","big":12345678901234567890}';
-    await queue.scripts.enqueue(
+    await queue.producer.enqueue(
       [{ id, fields: { ...fieldsOf(id), payload } }],
       NO_LIMIT,
     );
@@ -129,8 +129,8 @@ describe("admit", () => {
 
   test("gives an entry added by hand its place, and again when it is read again", async () => {
     const entry = await addByHand(randomUUID());
-    expect(await queue.scripts.admit([entry])).toEqual([true]);
-    expect(await queue.scripts.admit([entry])).toEqual([true]);
+    expect(await queue.consumer("a").admit([entry])).toEqual([true]);
+    expect(await queue.consumer("a").admit([entry])).toEqual([true]);
     expect(await queue.home(entry.deliveryId)).toBe(entry.entryId);
   });
 
@@ -138,7 +138,10 @@ describe("admit", () => {
     const first = await addByHand(randomUUID());
     const second = await addByHand(first.deliveryId);
     await queue.read("a");
-    expect(await queue.scripts.admit([first, second])).toEqual([true, false]);
+    expect(await queue.consumer("a").admit([first, second])).toEqual([
+      true,
+      false,
+    ]);
     expect((await queue.waiting()).map(({ entryId }) => entryId)).toEqual([
       first.entryId,
     ]);
@@ -147,11 +150,11 @@ describe("admit", () => {
 
   test.each(["retry", "success"] as const)(
     "removes an entry of a delivery that has settled as %s and is not finished with",
-    async (outcome) => {
+    async (kind) => {
       const entry = await queue.inFlight("a");
-      await queue.settleOne("a", entry, { outcome });
+      await queue.settleOne("a", entry, { kind });
       const second = await addByHand(entry.deliveryId);
-      expect(await queue.scripts.admit([second])).toEqual([false]);
+      expect(await queue.consumer("a").admit([second])).toEqual([false]);
       expect(await queue.waiting()).toEqual([]);
     },
   );
@@ -165,8 +168,8 @@ describe("admit", () => {
     "takes the place left over from %s",
     async (_, leftOver) => {
       const entry = await addByHand(randomUUID());
-      await queue.redis.hset(queue.keys.inflight, entry.deliveryId, leftOver());
-      expect(await queue.scripts.admit([entry])).toEqual([true]);
+      await queue.redis.hset(queue.keys.homes, entry.deliveryId, leftOver());
+      expect(await queue.consumer("a").admit([entry])).toEqual([true]);
       expect(await queue.home(entry.deliveryId)).toBe(entry.entryId);
     },
   );
@@ -174,6 +177,9 @@ describe("admit", () => {
   test("works without a group", async () => {
     const [first, second] = [await addByHand("x"), await addByHand("x")];
     await queue.redis.xgroup("DESTROY", queue.keys.stream, "dispatchers");
-    expect(await queue.scripts.admit([first, second])).toEqual([true, false]);
+    expect(await queue.consumer("a").admit([first, second])).toEqual([
+      true,
+      false,
+    ]);
   });
 });

@@ -29,12 +29,12 @@ test("refuses new deliveries whole", async () => {
   await runOutOfMemory();
   const id = randomUUID();
   await expect(
-    queue.scripts.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT),
+    queue.producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT),
   ).rejects.toThrow("OOM");
   await expect(
-    queue.scripts.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
+    queue.reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
   ).rejects.toThrow("OOM");
-  await expect(queue.scripts.requeue(id, fieldsOf(id), null)).rejects.toThrow(
+  await expect(queue.retries.requeue(id, fieldsOf(id), null)).rejects.toThrow(
     "OOM",
   );
   expect(await queue.waiting()).toEqual([]);
@@ -43,10 +43,10 @@ test("refuses new deliveries whole", async () => {
 
 test.each(["success", "retry", "dead", "defer"] as const)(
   "settles a %s",
-  async (outcome) => {
+  async (kind) => {
     const entry = await queue.inFlight("a");
     await runOutOfMemory();
-    expect(await queue.settleOne("a", entry, { outcome })).toBe(1);
+    expect(await queue.settleOne("a", entry, { kind })).toBe("settled");
     expect(await queue.waiting()).toEqual([]);
     expect(await queue.log()).toHaveLength(1);
   },
@@ -56,11 +56,11 @@ test("reads, admits and keeps entries", async () => {
   await queue.redis.xadd(queue.keys.stream, "*", "id", "x", "payload", "{}");
   await runOutOfMemory();
   const [entry] = await queue.read("a");
-  expect(await queue.scripts.admit([entry!])).toEqual([true]);
-  expect(await queue.scripts.heartbeat("a", [entry!.entryId])).toEqual([
+  expect(await queue.consumer("a").admit([entry!])).toEqual([true]);
+  expect(await queue.consumer("a").heartbeat([entry!.entryId])).toEqual([
     entry!.entryId,
   ]);
-  expect(await queue.scripts.release("a", [entry!])).toBe(1);
+  expect(await queue.consumer("a").release([entry!])).toBe(1);
 });
 
 test("promotes, records, cancels and clears left-overs", async () => {
@@ -70,29 +70,31 @@ test("promotes, records, cancels and clears left-overs", async () => {
     await queue.inFlight("a"),
     await queue.inFlight("a"),
   ];
-  await queue.settleOne("a", due, { outcome: "retry", record: null });
-  await queue.settleOne("a", cancelled, { outcome: "retry", record: null });
-  await queue.settleOne("a", done, { outcome: "success" });
+  await queue.settleOne("a", due, { kind: "retry", record: null });
+  await queue.settleOne("a", cancelled, { kind: "retry", record: null });
+  await queue.settleOne("a", done, { kind: "success" });
   await queue.redis.xdel(queue.keys.stream, trimmed.entryId);
   await queue.makeDue(due.deliveryId);
   const [logged] = await queue.log();
   await runOutOfMemory();
-  expect(await queue.scripts.promote(10)).toMatchObject({ moved: 1 });
-  expect(await queue.scripts.cancel(cancelled.deliveryId)).toBe("cancelled");
+  expect(await queue.retries.promote(10, Date.now())).toMatchObject({
+    moved: 1,
+  });
+  expect(await queue.retries.cancel(cancelled.deliveryId)).toBe("cancelled");
   expect(
-    await queue.scripts.recorded([
-      { entryId: logged!.entryId, deliveryId: done.deliveryId },
-    ]),
+    await queue
+      .recorder("a")
+      .recorded([{ entryId: logged!.entryId, deliveryId: done.deliveryId }]),
   ).toBe(1);
-  expect(await queue.scripts.homeless([trimmed.deliveryId])).toEqual([
+  expect(await queue.reconcile.homeless([trimmed.deliveryId])).toEqual([
     trimmed.deliveryId,
   ]);
 });
 
 test("goes on giving out tokens and slots", async () => {
   await runOutOfMemory();
-  expect(await queue.scripts.lease(10, 5, 3, 1)).toMatchObject({ granted: 3 });
-  expect(await queue.scripts.lease(10, 5, 5, 1)).toMatchObject({ granted: 2 });
-  expect(await queue.scripts.reserve("e", 10, 1, 1000)).toBe(0);
-  expect(await queue.scripts.reserve("e", 10, 1, 1000)).toBeGreaterThan(0);
+  expect(await queue.limits.lease(10, 5, 3, 1)).toMatchObject({ granted: 3 });
+  expect(await queue.limits.lease(10, 5, 5, 1)).toMatchObject({ granted: 2 });
+  expect(await queue.limits.reserve("e", 10, 1, 1000)).toBe(0);
+  expect(await queue.limits.reserve("e", 10, 1, 1000)).toBeGreaterThan(0);
 });

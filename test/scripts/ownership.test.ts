@@ -52,7 +52,7 @@ describe("heartbeat", () => {
       );
     }
     expect(
-      await queue.scripts.heartbeat("a", [mine.entryId, lost.entryId, "1-1"]),
+      await queue.consumer("a").heartbeat([mine.entryId, lost.entryId, "1-1"]),
     ).toEqual([mine.entryId]);
     expect(await idleMs(mine.entryId)).toMatchObject({
       idle: expect.closeTo(0, -3),
@@ -67,19 +67,19 @@ describe("heartbeat", () => {
 
   test("an entry that has been settled is no longer owned", async () => {
     const entry = await queue.inFlight("a");
-    await queue.settleOne("a", entry, { outcome: "success" });
-    expect(await queue.scripts.heartbeat("a", [entry.entryId])).toEqual([]);
+    await queue.settleOne("a", entry, { kind: "success" });
+    expect(await queue.consumer("a").heartbeat([entry.entryId])).toEqual([]);
   });
 });
 
 describe("release", () => {
   test("puts an entry where another consumer reads it at once, as if it had never been read", async () => {
     const entry = await queue.inFlight("a");
-    expect(await queue.scripts.release("a", [entry])).toBe(1);
+    expect(await queue.consumer("a").release([entry])).toBe(1);
     expect(await queue.owners()).toEqual({});
     const [again] = await queue.read("b");
     expect(again?.deliveryId).toBe(entry.deliveryId);
-    expect(await queue.scripts.admit([again!])).toEqual([true]);
+    expect(await queue.consumer("a").admit([again!])).toEqual([true]);
     expect(await idleMs(again!.entryId)).toMatchObject({ timesRead: 1 });
     expect((await queue.waiting())[0]?.fields).toEqual(
       fieldsOf(entry.deliveryId),
@@ -88,9 +88,9 @@ describe("release", () => {
 
   test("twice changes nothing", async () => {
     const entry = await queue.inFlight("a");
-    await queue.scripts.release("a", [entry]);
+    await queue.consumer("a").release([entry]);
     const before = await queue.snapshot();
-    expect(await queue.scripts.release("a", [entry])).toBe(0);
+    expect(await queue.consumer("a").release([entry])).toBe(0);
     expect(await queue.snapshot()).toEqual(before);
   });
 
@@ -100,10 +100,10 @@ describe("release", () => {
       await queue.inFlight("a"),
     ];
     await queue.claim("b", claimed.entryId);
-    await queue.settleOne("a", settled, { outcome: "retry" });
+    await queue.settleOne("a", settled, { kind: "retry" });
     const before = await queue.snapshot();
     const unknown = { entryId: "1-1", deliveryId: "x" };
-    expect(await queue.scripts.release("a", [claimed, settled, unknown])).toBe(
+    expect(await queue.consumer("a").release([claimed, settled, unknown])).toBe(
       0,
     );
     expect(await queue.snapshot()).toEqual(before);
@@ -117,7 +117,7 @@ describe("release", () => {
       ...Object.entries(fieldsOf(entry.deliveryId)).flat(),
     );
     const [duplicate] = await queue.read("b");
-    expect(await queue.scripts.release("b", [duplicate!])).toBe(0);
+    expect(await queue.consumer("b").release([duplicate!])).toBe(0);
     expect(await queue.home(entry.deliveryId)).toBe(entry.entryId);
   });
 
@@ -136,8 +136,8 @@ describe("release", () => {
         entryId: entryId!,
         deliveryId: "11111111-1111-8111-8111-111111111111",
       };
-      await queue.scripts.admit([entry]);
-      expect(await queue.scripts.release("a", [entry])).toBe(1);
+      await queue.consumer("a").admit([entry]);
+      expect(await queue.consumer("a").release([entry])).toBe(1);
       const [again] = await queue.read("b");
       expect(again?.deliveryId).toBe(entry.deliveryId);
     },
@@ -151,10 +151,9 @@ describe("release", () => {
     await queue.redis.xadd(queue.keys.stream, "*", ...fields);
     const [entry] = await queue.read("a");
     expect(
-      await queue.scripts.release("a", [
-        { ...entry!, deliveryId: "x" },
-        await queue.inFlight("a"),
-      ]),
+      await queue
+        .consumer("a")
+        .release([{ ...entry!, deliveryId: "x" }, await queue.inFlight("a")]),
     ).toBe(1);
     expect(await queue.owners()).toEqual({ [entry!.entryId]: "a" });
   });
@@ -163,11 +162,11 @@ describe("release", () => {
 describe("removeConsumer", () => {
   test("keeps a consumer that owns entries and removes it when it owns none", async () => {
     const entry = await queue.inFlight("a");
-    expect(await queue.scripts.removeConsumer("stream", "a")).toBe(false);
+    expect(await queue.consumer("a").leave()).toBe(false);
     expect(await queue.owners()).toEqual({ [entry.entryId]: "a" });
-    await queue.settleOne("a", entry, { outcome: "success" });
-    expect(await queue.scripts.removeConsumer("stream", "a")).toBe(true);
-    expect(await queue.scripts.removeConsumer("stream", "a")).toBe(true);
+    await queue.settleOne("a", entry, { kind: "success" });
+    expect(await queue.consumer("a").leave()).toBe(true);
+    expect(await queue.consumer("a").leave()).toBe(true);
     expect(
       await queue.redis.xinfo("CONSUMERS", queue.keys.stream, "dispatchers"),
     ).toEqual([]);
@@ -175,55 +174,57 @@ describe("removeConsumer", () => {
 
   test("says that the group is missing", async () => {
     await queue.redis.xgroup("DESTROY", queue.keys.log, "recorders");
-    await expect(queue.scripts.removeConsumer("log", "a")).rejects.toThrow(
-      "NOGROUP",
-    );
+    await expect(queue.recorder("a").leave()).rejects.toThrow("NOGROUP");
   });
 });
 
 describe("recorded", () => {
   test("removes the record and, with the last one, the delivery's place; repeating changes nothing", async () => {
     const entry = await queue.inFlight("a");
-    await queue.settleOne("a", entry, { outcome: "retry" });
+    await queue.settleOne("a", entry, { kind: "retry" });
     const [first] = await queue.log();
     const firstRecord = {
       entryId: first!.entryId,
       deliveryId: entry.deliveryId,
     };
-    expect(await queue.scripts.recorded([firstRecord])).toBe(1);
+    expect(await queue.recorder("a").recorded([firstRecord])).toBe(1);
     expect(await queue.home(entry.deliveryId)).toBe("retry");
     await queue.makeDue(entry.deliveryId);
-    await queue.scripts.promote(1);
+    await queue.retries.promote(1, Date.now());
     const [again] = await queue.read("a");
-    await queue.settleOne("a", again!, { outcome: "success", attempt: 2 });
+    await queue.settleOne("a", again!, { kind: "success", attempt: 2 });
     const [last] = await queue.log();
     const lastRecord = { entryId: last!.entryId, deliveryId: entry.deliveryId };
-    expect(await queue.scripts.recorded([firstRecord, lastRecord])).toBe(1);
-    expect(await queue.redis.exists(queue.keys.inflight)).toBe(0);
-    expect(await queue.scripts.recorded([firstRecord, lastRecord])).toBe(0);
+    expect(await queue.recorder("a").recorded([firstRecord, lastRecord])).toBe(
+      1,
+    );
+    expect(await queue.redis.exists(queue.keys.homes)).toBe(0);
+    expect(await queue.recorder("a").recorded([firstRecord, lastRecord])).toBe(
+      0,
+    );
     expect(await queue.log()).toEqual([]);
   });
 
   test("keeps the place of a delivery that was sent again meanwhile", async () => {
     const entry = await queue.inFlight("a");
-    await queue.settleOne("a", entry, { outcome: "success" });
+    await queue.settleOne("a", entry, { kind: "success" });
     const [logged] = await queue.log();
-    await queue.redis.hset(queue.keys.inflight, entry.deliveryId, "9-9");
-    await queue.scripts.recorded([
-      { entryId: logged!.entryId, deliveryId: entry.deliveryId },
-    ]);
+    await queue.redis.hset(queue.keys.homes, entry.deliveryId, "9-9");
+    await queue
+      .recorder("a")
+      .recorded([{ entryId: logged!.entryId, deliveryId: entry.deliveryId }]);
     expect(await queue.home(entry.deliveryId)).toBe("9-9");
   });
 
   test("works without a group", async () => {
     const entry = await queue.inFlight("a");
-    await queue.settleOne("a", entry, { outcome: "success" });
+    await queue.settleOne("a", entry, { kind: "success" });
     await queue.redis.xgroup("DESTROY", queue.keys.log, "recorders");
     const [logged] = await queue.log();
     expect(
-      await queue.scripts.recorded([
-        { entryId: logged!.entryId, deliveryId: entry.deliveryId },
-      ]),
+      await queue
+        .recorder("a")
+        .recorded([{ entryId: logged!.entryId, deliveryId: entry.deliveryId }]),
     ).toBe(1);
   });
 });

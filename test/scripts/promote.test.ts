@@ -1,4 +1,4 @@
-import { createScripts } from "@pipeline/shared/scripts";
+import { createRetries } from "@pipeline/shared/queue/retries";
 import {
   afterAll,
   beforeAll,
@@ -23,7 +23,7 @@ beforeEach(async () => {
 
 async function dueRetry(): Promise<string> {
   const entry = await queue.inFlight("a");
-  await queue.settleOne("a", entry, { outcome: "retry" });
+  await queue.settleOne("a", entry, { kind: "retry" });
   await queue.makeDue(entry.deliveryId);
   return entry.deliveryId;
 }
@@ -31,7 +31,7 @@ async function dueRetry(): Promise<string> {
 describe("promote", () => {
   test("moves a due retry to the stream with its fields", async () => {
     const id = await dueRetry();
-    expect(await queue.scripts.promote(10)).toEqual({
+    expect(await queue.retries.promote(10, Date.now())).toEqual({
       moved: 1,
       nextMs: null,
       unreadable: 0,
@@ -46,8 +46,8 @@ describe("promote", () => {
 
   test("tells how long the next retry has to wait, and moves nothing early", async () => {
     const entry = await queue.inFlight("a");
-    await queue.settleOne("a", entry, { outcome: "retry", delayMs: 400 });
-    const { moved, nextMs } = await queue.scripts.promote(10);
+    await queue.settleOne("a", entry, { kind: "retry", delayMs: 400 });
+    const { moved, nextMs } = await queue.retries.promote(10, Date.now());
     expect(moved).toBe(0);
     expect(nextMs).toBeGreaterThan(200);
     expect(nextMs).toBeLessThanOrEqual(400);
@@ -56,11 +56,11 @@ describe("promote", () => {
 
   test("moves at most the limit and says that more is due", async () => {
     for (let n = 0; n < 3; n++) await dueRetry();
-    expect(await queue.scripts.promote(2)).toMatchObject({
+    expect(await queue.retries.promote(2, Date.now())).toMatchObject({
       moved: 2,
       nextMs: 0,
     });
-    expect(await queue.scripts.promote(2)).toMatchObject({
+    expect(await queue.retries.promote(2, Date.now())).toMatchObject({
       moved: 1,
       nextMs: null,
     });
@@ -70,9 +70,11 @@ describe("promote", () => {
     const ids = [];
     for (let n = 0; n < 20; n++) ids.push(await dueRetry());
     const other = queue.redis.duplicate();
-    const schedulers = [queue.scripts, createScripts(other, queue.keys)];
+    const schedulers = [queue.retries, createRetries(other, queue.keys)];
     const results = await Promise.all(
-      Array.from({ length: 8 }, (_, n) => schedulers[n % 2]!.promote(5)),
+      Array.from({ length: 8 }, (_, n) =>
+        schedulers[n % 2]!.promote(5, Date.now()),
+      ),
     );
     other.disconnect();
     expect(results.reduce((sum, { moved }) => sum + moved, 0)).toBe(20);
@@ -83,7 +85,9 @@ describe("promote", () => {
 
   test("says whether the epoch is there", async () => {
     await queue.redis.set(queue.keys.epoch, "x");
-    expect(await queue.scripts.promote(1)).toMatchObject({ hasEpoch: true });
+    expect(await queue.retries.promote(1, Date.now())).toMatchObject({
+      hasEpoch: true,
+    });
   });
 
   const garbage: Record<string, string | null> = {
@@ -109,7 +113,7 @@ describe("promote", () => {
       await (text === null
         ? queue.redis.hdel(queue.keys.retriesData, bad)
         : queue.redis.hset(queue.keys.retriesData, bad, text));
-      expect(await queue.scripts.promote(10)).toMatchObject({
+      expect(await queue.retries.promote(10, Date.now())).toMatchObject({
         moved: 1,
         unreadable: 1,
         nextMs: null,
@@ -125,7 +129,7 @@ describe("promote", () => {
       });
       // Reconcile may rebuild it.
       expect(await queue.home(bad)).toBeNull();
-      expect(await queue.scripts.promote(10)).toMatchObject({
+      expect(await queue.retries.promote(10, Date.now())).toMatchObject({
         moved: 0,
         unreadable: 0,
       });
@@ -137,7 +141,7 @@ describe("promote", () => {
     async (elsewhere) => {
       const entry = await queue.inFlight("a");
       if (elsewhere === "success")
-        await queue.settleOne("a", entry, { outcome: "success" });
+        await queue.settleOne("a", entry, { kind: "success" });
       const home = await queue.home(entry.deliveryId);
       await queue.redis.zadd(queue.keys.retries, 1, entry.deliveryId);
       await queue.redis.hset(
@@ -145,7 +149,7 @@ describe("promote", () => {
         entry.deliveryId,
         JSON.stringify(fieldsOf(entry.deliveryId, 2)),
       );
-      expect(await queue.scripts.promote(10)).toMatchObject({
+      expect(await queue.retries.promote(10, Date.now())).toMatchObject({
         moved: 0,
         nextMs: null,
       });
@@ -157,27 +161,31 @@ describe("promote", () => {
   );
 
   test.each([null, "1-1", "log:1-1"])(
-    "moves a retry whose place in inflight is left over or missing (%s)",
+    "moves a retry whose place in homes is left over or missing (%s)",
     async (leftOver) => {
       const id = await dueRetry();
       await (leftOver === null
-        ? queue.redis.hdel(queue.keys.inflight, id)
-        : queue.redis.hset(queue.keys.inflight, id, leftOver));
-      expect(await queue.scripts.promote(10)).toMatchObject({ moved: 1 });
+        ? queue.redis.hdel(queue.keys.homes, id)
+        : queue.redis.hset(queue.keys.homes, id, leftOver));
+      expect(await queue.retries.promote(10, Date.now())).toMatchObject({
+        moved: 1,
+      });
       expect(await queue.waiting()).toHaveLength(1);
     },
   );
 
-  test.each(["stream", "inflight", "dead"] as const)(
+  test.each(["stream", "homes", "dead"] as const)(
     "a %s key of the wrong type loses no retry and repeats none",
     async (name) => {
       const [bad, good] = [await dueRetry(), await dueRetry()];
       if (name === "dead") await queue.redis.hdel(queue.keys.retriesData, bad);
       await queue.redis.set(queue.keys[name], "garbage");
       for (let times = 0; times < 3; times++)
-        await expect(queue.scripts.promote(10)).rejects.toThrow("WRONGTYPE");
+        await expect(queue.retries.promote(10, Date.now())).rejects.toThrow(
+          "WRONGTYPE",
+        );
       await queue.redis.del(queue.keys[name]);
-      await queue.scripts.promote(10);
+      await queue.retries.promote(10, Date.now());
       const ids = (await queue.waiting()).map(({ fields }) => fields["id"]);
       expect(new Set(ids)).toEqual(
         new Set(name === "dead" ? [good] : [bad, good]),

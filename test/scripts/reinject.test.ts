@@ -34,11 +34,11 @@ const lost = (dueAt = 0) => {
 describe("reinject", () => {
   test("appends a lost delivery once", async () => {
     const delivery = lost();
-    expect(await queue.scripts.reinject([delivery, delivery])).toEqual([
+    expect(await queue.reconcile.reinject([delivery, delivery])).toEqual([
       true,
       false,
     ]);
-    expect(await queue.scripts.reinject([delivery])).toEqual([false]);
+    expect(await queue.reconcile.reinject([delivery])).toEqual([false]);
     const [entry, ...others] = await queue.waiting();
     expect(others).toEqual([]);
     expect(entry?.fields).toEqual(delivery.fields);
@@ -47,7 +47,7 @@ describe("reinject", () => {
 
   test("puts a delivery that is due later back among the retries, at its time", async () => {
     const delivery = lost(Date.now() + 60_000);
-    expect(await queue.scripts.reinject([delivery])).toEqual([true]);
+    expect(await queue.reconcile.reinject([delivery])).toEqual([true]);
     expect(await queue.dueAt(delivery.id)).toBe(delivery.dueAt);
     expect(await queue.retryFields(delivery.id)).toEqual(delivery.fields);
     expect(await queue.home(delivery.id)).toBe("retry");
@@ -55,7 +55,7 @@ describe("reinject", () => {
   });
 
   test("appends what was due in the past", async () => {
-    await queue.scripts.reinject([lost(Date.now() - 1)]);
+    await queue.reconcile.reinject([lost(Date.now() - 1)]);
     expect(await queue.waiting()).toHaveLength(1);
   });
 
@@ -65,25 +65,29 @@ describe("reinject", () => {
       await queue.inFlight("a"),
       await queue.inFlight("a"),
     ];
-    await queue.settleOne("a", entries[1]!, { outcome: "retry" });
-    await queue.settleOne("a", entries[2]!, { outcome: "success" });
+    await queue.settleOne("a", entries[1]!, { kind: "retry" });
+    await queue.settleOne("a", entries[2]!, { kind: "success" });
     const before = await queue.snapshot();
     const again = entries.map(({ deliveryId: id }) => ({
       id,
       dueAt: 0,
       fields: fieldsOf(id),
     }));
-    expect(await queue.scripts.reinject(again)).toEqual([false, false, false]);
+    expect(await queue.reconcile.reinject(again)).toEqual([
+      false,
+      false,
+      false,
+    ]);
     expect(await queue.snapshot()).toEqual(before);
   });
 
-  test("gives a waiting retry its place back when inflight has lost it", async () => {
+  test("gives a waiting retry its place back when homes has lost it", async () => {
     const entry = await queue.inFlight("a");
-    await queue.settleOne("a", entry, { outcome: "retry" });
-    await queue.redis.del(queue.keys.inflight);
+    await queue.settleOne("a", entry, { kind: "retry" });
+    await queue.redis.del(queue.keys.homes);
     const id = entry.deliveryId;
     expect(
-      await queue.scripts.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
+      await queue.reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
     ).toEqual([false]);
     expect(await queue.home(id)).toBe("retry");
     expect(await queue.waiting()).toEqual([]);
@@ -91,26 +95,26 @@ describe("reinject", () => {
 
   test("one entry is sent when another without a place was still in the stream", async () => {
     const id = randomUUID();
-    await queue.scripts.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT);
-    await queue.redis.del(queue.keys.inflight);
-    await queue.scripts.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]);
+    await queue.producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT);
+    await queue.redis.del(queue.keys.homes);
+    await queue.reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]);
     const entries = await queue.read("a");
-    const admitted = await queue.scripts.admit(entries);
+    const admitted = await queue.consumer("a").admit(entries);
     expect(admitted.filter(Boolean)).toHaveLength(1);
     expect(await queue.waiting()).toHaveLength(1);
   });
 
-  test.each(["stream", "retries", "retriesData", "inflight"] as const)(
+  test.each(["stream", "retries", "retriesData", "homes"] as const)(
     "a %s key of the wrong type injects nothing, or nothing twice",
     async (name) => {
       const deliveries = [lost(), lost(Date.now() + 60_000)];
       await queue.redis.set(queue.keys[name], "garbage");
       for (let times = 0; times < 3; times++)
-        await expect(queue.scripts.reinject(deliveries)).rejects.toThrow(
+        await expect(queue.reconcile.reinject(deliveries)).rejects.toThrow(
           "WRONGTYPE",
         );
       await queue.redis.del(queue.keys[name]);
-      await queue.scripts.reinject(deliveries);
+      await queue.reconcile.reinject(deliveries);
       expect((await queue.waiting()).map(({ fields }) => fields["id"])).toEqual(
         [deliveries[0]!.id],
       );
@@ -126,18 +130,18 @@ describe("homeless", () => {
       await queue.inFlight("a"),
       await queue.inFlight("a"),
     ];
-    await queue.settleOne("a", entries[1]!, { outcome: "retry" });
-    await queue.settleOne("a", entries[2]!, { outcome: "success" });
+    await queue.settleOne("a", entries[1]!, { kind: "retry" });
+    await queue.settleOne("a", entries[2]!, { kind: "success" });
     const before = await queue.snapshot();
     const unknown = randomUUID();
     expect(
-      await queue.scripts.homeless([
+      await queue.reconcile.homeless([
         ...entries.map(({ deliveryId }) => deliveryId),
         unknown,
       ]),
     ).toEqual([unknown]);
     expect(await queue.snapshot()).toEqual(before);
-    expect(await queue.scripts.homeless([])).toEqual([]);
+    expect(await queue.reconcile.homeless([])).toEqual([]);
   });
 
   const losses = {
@@ -154,16 +158,16 @@ describe("homeless", () => {
         await queue.inFlight("a"),
         await queue.inFlight("a"),
       ];
-      await queue.settleOne("a", entries[1]!, { outcome: "retry" });
-      await queue.settleOne("a", entries[2]!, { outcome: "success" });
+      await queue.settleOne("a", entries[1]!, { kind: "retry" });
+      await queue.settleOne("a", entries[2]!, { kind: "success" });
       await lose();
-      const [id, ...others] = await queue.scripts.homeless(
+      const [id, ...others] = await queue.reconcile.homeless(
         entries.map(({ deliveryId }) => deliveryId),
       );
       expect(others).toEqual([]);
       expect(await queue.home(id!)).toBeNull();
       expect(
-        await queue.scripts.reinject([
+        await queue.reconcile.reinject([
           { id: id!, dueAt: 0, fields: fieldsOf(id!) },
         ]),
       ).toEqual([true]);
@@ -172,7 +176,7 @@ describe("homeless", () => {
 
   test("names a delivery whose place is garbage", async () => {
     await queue.redis.hset(
-      queue.keys.inflight,
+      queue.keys.homes,
       "x",
       "garbage",
       "y",
@@ -180,11 +184,11 @@ describe("homeless", () => {
       "z",
       "log:",
     );
-    expect(await queue.scripts.homeless(["x", "y", "z"])).toEqual([
+    expect(await queue.reconcile.homeless(["x", "y", "z"])).toEqual([
       "x",
       "y",
       "z",
     ]);
-    expect(await queue.redis.exists(queue.keys.inflight)).toBe(0);
+    expect(await queue.redis.exists(queue.keys.homes)).toBe(0);
   });
 });

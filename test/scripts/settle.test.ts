@@ -16,7 +16,9 @@ beforeEach(async () => {
 
 test("a success removes the entry and keeps the delivery's place until its record is in Postgres", async () => {
   const entry = await queue.inFlight("a");
-  expect(await queue.settleOne("a", entry, { outcome: "success" })).toBe(1);
+  expect(await queue.settleOne("a", entry, { kind: "success" })).toBe(
+    "settled",
+  );
   expect(await queue.waiting()).toEqual([]);
   expect(await queue.owners()).toEqual({});
   const [logged] = await queue.log();
@@ -29,7 +31,7 @@ test("a success removes the entry and keeps the delivery's place until its recor
 
 test("a success without a record leaves nothing behind", async () => {
   const entry = await queue.inFlight("a");
-  await queue.settleOne("a", entry, { outcome: "success", record: null });
+  await queue.settleOne("a", entry, { kind: "success", record: null });
   expect(await queue.home(entry.deliveryId)).toBeNull();
   expect(await queue.log()).toEqual([]);
 });
@@ -38,8 +40,8 @@ test("a retry waits with its fields for exactly its delay", async () => {
   const entry = await queue.inFlight("a");
   const before = Date.now();
   expect(
-    await queue.settleOne("a", entry, { outcome: "retry", delayMs: 5000 }),
-  ).toBe(1);
+    await queue.settleOne("a", entry, { kind: "retry", delayMs: 5000 }),
+  ).toBe("settled");
   const dueAt = (await queue.dueAt(entry.deliveryId))!;
   expect(dueAt).toBeGreaterThanOrEqual(before + 5000);
   expect(dueAt).toBeLessThanOrEqual(Date.now() + 5000);
@@ -58,30 +60,30 @@ test("a dead delivery becomes one dead letter and waits for its record", async (
     failed_at: "1",
   };
   expect(
-    await queue.settleOne("a", entry, { outcome: "dead", fields: letter }),
-  ).toBe(1);
+    await queue.settleOne("a", entry, { kind: "dead", fields: letter }),
+  ).toBe("settled");
   expect((await queue.dead()).map(({ fields }) => fields)).toEqual([letter]);
   expect(await queue.home(entry.deliveryId)).toMatch(/^log:/);
 });
 
 test.each(["success", "retry", "dead", "defer"] as const)(
   "settling a %s twice changes nothing",
-  async (outcome) => {
+  async (kind) => {
     const entry = await queue.inFlight("a");
-    expect(await queue.settleOne("a", entry, { outcome })).toBe(1);
+    expect(await queue.settleOne("a", entry, { kind })).toBe("settled");
     const before = await queue.snapshot();
-    expect(await queue.settleOne("a", entry, { outcome })).toBe(0);
+    expect(await queue.settleOne("a", entry, { kind })).toBe("stale");
     expect(await queue.snapshot()).toEqual(before);
   },
 );
 
 test.each(["retry", "dead", "defer"] as const)(
   "a %s from a consumer that lost the entry changes nothing",
-  async (outcome) => {
+  async (kind) => {
     const entry = await queue.inFlight("a");
     await queue.claim("b", entry.entryId);
     const before = await queue.snapshot();
-    expect(await queue.settleOne("a", entry, { outcome })).toBe(0);
+    expect(await queue.settleOne("a", entry, { kind })).toBe("stale");
     expect(await queue.snapshot()).toEqual(before);
   },
 );
@@ -89,22 +91,24 @@ test.each(["retry", "dead", "defer"] as const)(
 test("a success counts from a consumer that lost the entry, and the new owner's failure no longer does", async () => {
   const entry = await queue.inFlight("a");
   await queue.claim("b", entry.entryId);
-  expect(await queue.settleOne("a", entry, { outcome: "success" })).toBe(1);
-  expect(await queue.settleOne("b", entry, { outcome: "retry" })).toBe(0);
+  expect(await queue.settleOne("a", entry, { kind: "success" })).toBe(
+    "settled",
+  );
+  expect(await queue.settleOne("b", entry, { kind: "retry" })).toBe("stale");
   expect(await queue.dueAt(entry.deliveryId)).toBeNull();
 });
 
 test.each(["retry", "defer"] as const)(
   "a late success cancels the %s that the new owner has scheduled",
-  async (outcome) => {
+  async (kind) => {
     const entry = await queue.inFlight("a");
     await queue.claim("b", entry.entryId);
-    const attempt = outcome === "retry" ? 2 : 1;
+    const attempt = kind === "retry" ? 2 : 1;
     await queue.settleOne("b", entry, {
-      outcome,
+      kind,
       fields: fieldsOf(entry.deliveryId, attempt),
     });
-    expect(await queue.settleOne("a", entry, { outcome: "success" })).toBe(2);
+    expect(await queue.settleOne("a", entry, { kind: "success" })).toBe("late");
     expect(await queue.dueAt(entry.deliveryId)).toBeNull();
     expect(await queue.retryFields(entry.deliveryId)).toBeNull();
     expect(await queue.home(entry.deliveryId)).toMatch(/^log:/);
@@ -115,10 +119,10 @@ test("a late success of an earlier attempt leaves a later attempt's retry alone"
   const entry = await queue.inFlight("a");
   await queue.claim("b", entry.entryId);
   await queue.settleOne("b", entry, {
-    outcome: "retry",
+    kind: "retry",
     fields: fieldsOf(entry.deliveryId, 3),
   });
-  expect(await queue.settleOne("a", entry, { outcome: "success" })).toBe(0);
+  expect(await queue.settleOne("a", entry, { kind: "success" })).toBe("stale");
   expect(await queue.dueAt(entry.deliveryId)).not.toBeNull();
 });
 
@@ -130,51 +134,45 @@ test("a batch settles each entry on its own", async () => {
   ];
   await queue.claim("b", lost.entryId);
   const common = { attempt: 1, delayMs: 1000, record: null };
-  const results = await queue.scripts.settle("a", [
-    { ...mine, ...common, outcome: "success", fields: null },
+  const results = await queue.consumer("a").settle([
+    { ...mine, ...common, kind: "success", fields: null },
     {
       ...lost,
       ...common,
-      outcome: "retry",
+      kind: "retry",
       fields: fieldsOf(lost.deliveryId, 2),
     },
     {
       ...failed,
       ...common,
-      outcome: "retry",
+      kind: "retry",
       fields: fieldsOf(failed.deliveryId, 2),
     },
   ]);
-  expect(results).toEqual([1, 0, 1]);
+  expect(results).toEqual(["settled", "stale", "settled"]);
   expect(await queue.owners()).toEqual({ [lost.entryId]: "b" });
 });
 
-const COMPANIONS = [
-  "retries",
-  "retriesData",
-  "dead",
-  "log",
-  "inflight",
-] as const;
+const COMPANIONS = ["retries", "retriesData", "dead", "log", "homes"] as const;
 test.each(COMPANIONS)(
   "a %s key of the wrong type loses nothing: once it is repaired, the same settlement works once",
   async (name) => {
-    const outcome =
+    const kind =
       name === "retries" || name === "retriesData" ? "retry" : "dead";
     const entry = await queue.inFlight("a");
     await queue.redis.set(queue.keys[name], "garbage");
     for (let times = 0; times < 3; times++)
-      await expect(queue.settleOne("a", entry, { outcome })).rejects.toThrow(
+      await expect(queue.settleOne("a", entry, { kind })).rejects.toThrow(
         "WRONGTYPE",
       );
     expect(await queue.owners()).toEqual({ [entry.entryId]: "a" });
     await queue.redis.del(queue.keys[name]);
-    expect(await queue.settleOne("a", entry, { outcome })).toBe(1);
+    expect(await queue.settleOne("a", entry, { kind })).toBe("settled");
     expect(await queue.waiting()).toEqual([]);
-    expect(await queue.dead()).toHaveLength(outcome === "dead" ? 1 : 0);
+    expect(await queue.dead()).toHaveLength(kind === "dead" ? 1 : 0);
     expect(await queue.log()).toHaveLength(1);
     expect(await queue.redis.zcard(queue.keys.retries)).toBe(
-      outcome === "retry" ? 1 : 0,
+      kind === "retry" ? 1 : 0,
     );
   },
 );
@@ -191,8 +189,8 @@ test("a dead letter of thousands of fields is kept, as text", async () => {
     failed_at: "1",
   };
   expect(
-    await queue.settleOne("a", entry, { outcome: "dead", fields: letter }),
-  ).toBe(1);
+    await queue.settleOne("a", entry, { kind: "dead", fields: letter }),
+  ).toBe("settled");
   const [dead] = await queue.dead();
   expect(dead?.fields).toMatchObject({
     id: entry.deliveryId,
@@ -206,7 +204,7 @@ test("without its group the settlement is refused as a whole and the entry stays
   const entry = await queue.inFlight("a");
   await queue.redis.xgroup("DESTROY", queue.keys.stream, "dispatchers");
   await expect(
-    queue.settleOne("a", entry, { outcome: "success" }),
+    queue.settleOne("a", entry, { kind: "success" }),
   ).rejects.toThrow("NOGROUP");
   expect(await queue.waiting()).toHaveLength(1);
   expect(await queue.log()).toEqual([]);
@@ -215,7 +213,7 @@ test("without its group the settlement is refused as a whole and the entry stays
 test("settling an entry that never existed changes nothing", async () => {
   const before = await queue.snapshot();
   const entry = { entryId: "1-1", deliveryId: randomUUID() };
-  expect(await queue.settleOne("a", entry, { outcome: "success" })).toBe(0);
-  expect(await queue.settleOne("a", entry, { outcome: "retry" })).toBe(0);
+  expect(await queue.settleOne("a", entry, { kind: "success" })).toBe("stale");
+  expect(await queue.settleOne("a", entry, { kind: "retry" })).toBe("stale");
   expect(await queue.snapshot()).toEqual(before);
 });

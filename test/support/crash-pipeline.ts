@@ -9,7 +9,7 @@ import {
   createKeys,
   DISPATCHERS_GROUP,
   RECORDERS_GROUP,
-} from "@pipeline/shared/keys";
+} from "@pipeline/shared/queue/keys";
 import {
   type Service,
   serviceEnvironment,
@@ -211,7 +211,7 @@ export async function startPipeline(options: PipelineOptions = {}) {
       pending: await pendingOf(keys.stream, DISPATCHERS_GROUP),
       retries: await redis.zcard(keys.retries),
       retriesData: await redis.hlen(keys.retriesData),
-      inflight: await redis.hlen(keys.inflight),
+      homes: await redis.hlen(keys.homes),
       log: await redis.xlen(keys.log),
       logPending: await pendingOf(keys.log, RECORDERS_GROUP),
     }),
@@ -251,7 +251,7 @@ export const NO_WORK: Work = {
   pending: 0,
   retries: 0,
   retriesData: 0,
-  inflight: 0,
+  homes: 0,
   log: 0,
   logPending: 0,
 };

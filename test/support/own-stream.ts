@@ -14,12 +14,11 @@ import {
   createKeys,
   DISPATCHERS_GROUP,
   RECORDERS_GROUP,
-} from "@pipeline/shared/keys";
-import type { Fields } from "@pipeline/shared/scripts";
+} from "@pipeline/shared/queue/keys";
+import { type Fields, unflatten } from "@pipeline/shared/queue/fields";
 import { Redis } from "ioredis";
 import { expect, inject, onTestFailed, onTestFinished } from "vitest";
 import type { StackAddresses } from "./global-setup.ts";
-import { toObject } from "./queue.ts";
 import { until } from "./until.ts";
 
 export interface OwnStreamOptions {
@@ -108,13 +107,13 @@ export async function startOwnStream(options: OwnStreamOptions = {}) {
   }
 
   async function lengths() {
-    const [stream, retries, inflight, log] = await Promise.all([
+    const [stream, retries, homes, log] = await Promise.all([
       redis.xlen(keys.stream),
       redis.zcard(keys.retries),
-      redis.hlen(keys.inflight),
+      redis.hlen(keys.homes),
       redis.xlen(keys.log),
     ]);
-    return { stream, retries, inflight, log };
+    return { stream, retries, homes, log };
   }
 
   const isIdle = async () =>
@@ -125,7 +124,7 @@ export async function startOwnStream(options: OwnStreamOptions = {}) {
     const reply = (await redis
       .xinfo("CONSUMERS", stream, group)
       .catch(() => [])) as string[][]; // no group: nothing was ever started
-    return reply.map((flat) => toObject(flat)["name"]!);
+    return reply.map((flat) => unflatten(flat)["name"]!);
   }
 
   async function stopServices(): Promise<void> {
@@ -142,7 +141,7 @@ export async function startOwnStream(options: OwnStreamOptions = {}) {
         await until("Redis holds no work", isIdle).catch(() => undefined); // told by the expectation below
       await stopServices();
       if (options.leavesWork === true) return;
-      const nothing = { stream: 0, retries: 0, inflight: 0, log: 0 };
+      const nothing = { stream: 0, retries: 0, homes: 0, log: 0 };
       expect(await lengths(), "left in Redis").toEqual(nothing);
       expect(await consumers(DISPATCHERS_GROUP)).toEqual([]);
       expect(await consumers(RECORDERS_GROUP)).toEqual([]);
@@ -202,7 +201,7 @@ export async function startOwnStream(options: OwnStreamOptions = {}) {
       ),
     deadLetters: async (): Promise<Fields[]> => {
       const letters = await redis.xrange(keys.dead, "-", "+");
-      return letters.map(([, flat]) => toObject(flat));
+      return letters.map(([, flat]) => unflatten(flat));
     },
     /** What all the services have printed. */
     output: () => services.flatMap(({ lines }) => lines).join("\n"),

@@ -4,12 +4,18 @@ import {
   DISPATCHERS_GROUP,
   createKeys,
   RECORDERS_GROUP,
-} from "@pipeline/shared/keys";
+} from "@pipeline/shared/queue/keys";
+import { createLogger } from "@pipeline/shared/logger";
 import {
-  createScripts,
-  type Fields,
+  createConsumer,
   type Settlement,
-} from "@pipeline/shared/scripts";
+} from "@pipeline/shared/queue/consumer";
+import { type Fields, unflatten } from "@pipeline/shared/queue/fields";
+import { createLimits } from "@pipeline/shared/queue/limits";
+import { createProducer } from "@pipeline/shared/queue/producer";
+import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
+import { createRecords } from "@pipeline/shared/queue/records";
+import { createRetries } from "@pipeline/shared/queue/retries";
 import { Redis } from "ioredis";
 
 export const NO_LIMIT = 1_000_000;
@@ -21,12 +27,6 @@ export interface Entry {
 
 type StreamReply = [string, string[]][];
 
-export function toObject(flat: string[]): Fields {
-  const fields: Fields = {};
-  for (let i = 0; i < flat.length; i += 2) fields[flat[i]!] = flat[i + 1]!;
-  return fields;
-}
-
 /** The fields of a delivery that no test looks into. */
 export function fieldsOf(id: string, attempt = 1): Fields {
   const webhook_url = "https://receiver.test/hook";
@@ -37,7 +37,11 @@ export async function createQueue(url: string) {
   const redis = new Redis(url, { maxRetriesPerRequest: 1 });
   redis.on("error", () => undefined); // commands reject with it as well
   const keys = createKeys(`test:${randomUUID()}`);
-  const scripts = createScripts(redis, keys);
+  const logger = createLogger("test", "silent");
+  const readerOptions = { blocking: redis, commands: redis, keys, logger };
+  const producer = createProducer(redis, keys);
+  const consumer = (name: string) =>
+    createConsumer({ ...readerOptions, consumer: name });
   await redis.xgroup("CREATE", keys.stream, DISPATCHERS_GROUP, "0", "MKSTREAM");
   await redis.xgroup("CREATE", keys.log, RECORDERS_GROUP, "0", "MKSTREAM");
 
@@ -45,7 +49,7 @@ export async function createQueue(url: string) {
     const reply = await redis.xrange(key, "-", "+");
     return reply.map(([entryId, flat]) => ({
       entryId,
-      fields: toObject(flat),
+      fields: unflatten(flat),
     }));
   };
 
@@ -62,35 +66,41 @@ export async function createQueue(url: string) {
     )) as [string, StreamReply][] | null;
     return (reply?.[0]?.[1] ?? []).map(([entryId, flat]) => ({
       entryId,
-      deliveryId: toObject(flat)["id"] ?? "",
+      deliveryId: unflatten(flat)["id"] ?? "",
     }));
   }
 
   return {
     redis,
     keys,
-    scripts,
+    producer,
+    consumer,
+    recorder: (name: string) =>
+      createRecords({ ...readerOptions, consumer: name }),
+    retries: createRetries(redis, keys),
+    reconcile: createReconcileQueue(redis, keys),
+    limits: createLimits(redis, keys),
     entriesOf,
     read,
     /** Enqueues one delivery and lets `consumer` read it. */
     inFlight: async (consumer: string, attempt = 1): Promise<Entry> => {
       const id = randomUUID();
-      await scripts.enqueue([{ id, fields: fieldsOf(id, attempt) }], NO_LIMIT);
+      await producer.enqueue([{ id, fields: fieldsOf(id, attempt) }], NO_LIMIT);
       const [entry] = await read(consumer);
       return entry!;
     },
     claim: (consumer: string, entryId: string) =>
       redis.xclaim(keys.stream, DISPATCHERS_GROUP, consumer, 0, entryId),
     settleOne: async (
-      consumer: string,
+      name: string,
       entry: Entry,
-      rest: Partial<Settlement> & Pick<Settlement, "outcome">,
+      rest: Partial<Settlement> & Pick<Settlement, "kind">,
     ) => {
       const attempt = rest.attempt ?? 1;
       const next = { ...fieldsOf(entry.deliveryId, attempt + 1) };
-      const fields = rest.outcome === "success" ? null : next;
+      const fields = rest.kind === "success" ? null : next;
       const record = JSON.stringify({ attempt });
-      const [result] = await scripts.settle(consumer, [
+      const [result] = await consumer(name).settle([
         { ...entry, attempt, delayMs: 60_000, fields, record, ...rest },
       ]);
       return result;
@@ -98,7 +108,7 @@ export async function createQueue(url: string) {
     waiting: () => entriesOf(keys.stream),
     dead: () => entriesOf(keys.dead),
     log: () => entriesOf(keys.log),
-    home: (id: string) => redis.hget(keys.inflight, id),
+    home: (id: string) => redis.hget(keys.homes, id),
     dueAt: async (id: string) => {
       const score = await redis.zscore(keys.retries, id);
       return score === null ? null : Number(score);

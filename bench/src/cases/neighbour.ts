@@ -1,7 +1,7 @@
 // One endpoint hangs with a tenth of the traffic: what that costs the nine others, against the same traffic with all well.
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createScripts } from "@pipeline/shared/scripts";
+import { createProducer } from "@pipeline/shared/queue/producer";
 import { steadily } from "../load.ts";
 import { samplePayload } from "../payload.ts";
 import type { Rig } from "../rig.ts";
@@ -56,12 +56,12 @@ async function steadyTraffic(
 ): Promise<{ samples: number; perSecond: number; p99: number }> {
   const seconds = quick ? 10 : 20;
   await rig.reset();
-  const scripts = createScripts(rig.redis, rig.keys);
+  const producer = createProducer(rig.redis, rig.keys);
   await rig.start("retry-scheduler");
   await rig.start("dispatcher", overrides);
   await rig.receiverStats();
   await steadily(rate, seconds, async (index) => {
-    await scripts.enqueue([entry(rig, index, hangs, Date.now())], 1e6);
+    await producer.enqueue([entry(rig, index, hangs, Date.now())], 1e6);
   });
   const { lateness } = await rig.receiverStats();
   await rig.stopServices();
@@ -79,12 +79,12 @@ async function backlogTraffic(
 ): Promise<number> {
   const count = quick ? 10_000 : 60_000;
   await rig.reset();
-  const scripts = createScripts(rig.redis, rig.keys);
+  const producer = createProducer(rig.redis, rig.keys);
   for (let from = 0; from < count; from += 200) {
     const some = Array.from({ length: 200 }, (_, i) =>
       entry(rig, from + i, hangs, 0),
     );
-    await scripts.enqueue(some, 1e6);
+    await producer.enqueue(some, 1e6);
   }
   await rig.start("retry-scheduler");
   await rig.start("dispatcher", { ...TIMEOUT, ...UNLIMITED });

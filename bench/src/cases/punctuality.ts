@@ -1,6 +1,6 @@
 // Retries that come due evenly over a minute: how late each arrives at the receiver.
 import { randomUUID } from "node:crypto";
-import { createScripts } from "@pipeline/shared/scripts";
+import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
 import { samplePayload } from "../payload.ts";
 import { untilFinished } from "../queue.ts";
 import { type Case, percentile, stated } from "./case.ts";
@@ -12,12 +12,12 @@ export const punctualityCase: Case = {
   name: "punctuality",
   run: async ({ rig, quick, progress }) => {
     await rig.reset();
-    const scripts = createScripts(rig.redis, rig.keys);
+    const queue = createReconcileQueue(rig.redis, rig.keys);
     const spreadMs = quick ? 10_000 : 60_000;
     const count = quick ? COUNT / 6 : COUNT;
     const firstAt = Date.now() + 5000;
     for (let from = 0; from < count; from += 200) {
-      await scripts.reinject(
+      await queue.reinject(
         Array.from(
           { length: Math.min(200, Math.ceil(count - from)) },
           (_, i) => {

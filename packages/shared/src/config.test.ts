@@ -4,14 +4,14 @@ import {
   commonVariables,
   integer,
   readEnvironment,
-  retrySchedule,
+  scheduleVariable,
 } from "./config.ts";
 import { errorMessage, hasCode } from "./errors.ts";
 
 const schema = z.object({
   ...commonVariables,
   PORT: integer(1, 65_535).default(3000),
-  RETRY_DELAYS_SECONDS: retrySchedule.default([5]),
+  ...scheduleVariable,
 });
 const complete = {
   REDIS_URL: "redis://user:hidden@localhost:6379",

@@ -21,7 +21,7 @@ export function integer(minimum: number, maximum: number) {
     .max(maximum, range);
 }
 
-export const retrySchedule = z.string().transform((text, context) => {
+const retrySchedule = z.string().transform((text, context) => {
   const schedule = parseRetrySchedule(text);
   if (schedule !== null) return schedule;
   context.addIssue({
@@ -51,6 +51,11 @@ export const commonVariables = {
     .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"])
     .default("info"),
   SHUTDOWN_GRACE_MS: integer(0, 3_600_000).default(35_000),
+};
+
+/** Read by ingest, which states the number of attempts, and by the dispatcher, which keeps to the delays. */
+export const scheduleVariable = {
+  RETRY_DELAYS_SECONDS: retrySchedule.prefault("5,25,125"),
 };
 
 const ALIASES: Record<string, string> = {

@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
+import { type DeliveryRow, deliveryFromRow } from "./delivery-row.ts";
 import {
-  type DeliveryRow,
-  deliveryFromRow,
   deriveDeliveryId,
   MAX_PAYLOAD_BYTES,
   parseEntry,

@@ -4,11 +4,6 @@ import { hash } from "node:crypto";
 import { z } from "zod";
 
 export const FORMATS = ["raw", "zapier", "makecom", "convertkit"] as const;
-export const EVENTS = [
-  "lead_captured",
-  "lead_qualified",
-  "campaign_completed",
-] as const;
 export const MAX_PAYLOAD_BYTES = 256 * 1024;
 const ENTRY_VERSION = "1";
 
@@ -75,6 +70,12 @@ function isJson(text: string): boolean {
 }
 
 const uuid = z.guid("must be a UUID").transform((id) => id.toLowerCase());
+
+/** In lower case; null when the text is not a UUID. */
+export function uuidOf(text: string | undefined): string | null {
+  return uuid.safeParse(text).data ?? null;
+}
+
 const positive = z
   .string()
   .regex(/^[1-9]\d{0,3}$/, "must be a whole number from 1 to 9999");
@@ -161,10 +162,9 @@ export function parseEntry(
     });
   }
   if (!parsed.success || issues.length > 0) {
-    const id = uuid.safeParse(fields["id"]);
     return {
       ok: false,
-      deliveryId: id.success ? id.data : deriveDeliveryId(streamKey, entryId),
+      deliveryId: uuidOf(fields["id"]) ?? deriveDeliveryId(streamKey, entryId),
       issues,
       fields,
     };
@@ -216,51 +216,4 @@ export function toFields(delivery: Delivery): Record<string, string> {
   add("v", ENTRY_VERSION);
   add("payload", delivery.payload);
   return fields;
-}
-
-/** What to select of a row to send it again. The payload comes as text: parsed here, its large numbers would change. */
-export const DELIVERY_COLUMNS =
-  "id,lead_id,client_id,endpoint_id,event,format,webhook_url,payload_text:payload::text,secret,headers,status," +
-  "attempt,max_attempts,schedule_start,next_retry_at";
-
-/** A row of `webhook_deliveries`, as the database functions return it or with `DELIVERY_COLUMNS`. */
-export interface DeliveryRow {
-  id: string;
-  lead_id: string | null;
-  client_id: string | null;
-  endpoint_id: string | null;
-  event: string | null;
-  format: string | null;
-  webhook_url: string | null;
-  payload?: unknown;
-  payload_text?: string;
-  secret: string | null;
-  headers: string | null;
-  status: "pending" | "sent" | "success" | "failed" | "cancelled";
-  attempt: number;
-  max_attempts: number;
-  schedule_start: number;
-  next_retry_at: string | null;
-}
-
-/** What is to be sent next for an unfinished row: after `sent`, the attempt that follows the recorded one. */
-export function deliveryFromRow(row: DeliveryRow): Delivery {
-  return {
-    id: row.id,
-    webhookUrl: row.webhook_url,
-    endpointId: row.endpoint_id,
-    payload: row.payload_text ?? JSON.stringify(row.payload),
-    leadId: row.lead_id,
-    clientId: row.client_id,
-    event: row.event,
-    format: row.format,
-    secret: row.secret,
-    headers: row.headers,
-    attempt: row.status === "sent" ? row.attempt + 1 : row.attempt,
-    maxAttempts: row.max_attempts,
-    scheduleStart: row.schedule_start,
-    traceparent: null,
-    isPersisted: true,
-    isReserved: false,
-  };
 }

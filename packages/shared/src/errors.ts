@@ -8,10 +8,17 @@ export type FaultCode =
 export class PipelineError extends Error {
   override readonly name = "PipelineError";
   readonly code: FaultCode;
+  /** Postgres's own code for the error, where it was Postgres that spoke. */
+  readonly sqlState: string | null;
 
-  constructor(code: FaultCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: FaultCode,
+    message: string,
+    options: ErrorOptions & { sqlState?: string } = {},
+  ) {
     super(message, options);
     this.code = code;
+    this.sqlState = options.sqlState ?? null;
   }
 }
 

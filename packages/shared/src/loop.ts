@@ -16,6 +16,12 @@ export interface LoopOptions {
   logger: Logger;
 }
 
+export interface InsistOptions {
+  signal: AbortSignal;
+  pauseMs: number;
+  onFault: (error: unknown) => void;
+}
+
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 5000;
 const FAULT_LOG_INTERVAL_MS = 10_000;
@@ -30,6 +36,25 @@ export async function abortableSleep(
   } catch {
     // aborted: the caller looks at the signal
   }
+}
+
+/**
+ * Repeats until `ask` resolves, for work in hand that would be lost for a while if it were given up at the first fault.
+ * Null when the signal aborts.
+ */
+export async function insist<Result>(
+  ask: () => Promise<Result>,
+  { signal, pauseMs, onFault }: InsistOptions,
+): Promise<Result | null> {
+  while (!signal.aborted) {
+    try {
+      return await ask();
+    } catch (error) {
+      onFault(error);
+      await abortableSleep(pauseMs, signal);
+    }
+  }
+  return null;
 }
 
 /** Runs rounds until stopped, never two at once. A fault is logged at most every 10 s and backs the loop off to 5 s. */

@@ -19,7 +19,7 @@ export interface OpsServer {
 
 const CHECK_TIMEOUT_MS = 2000;
 
-async function outcomeOf(check: () => Promise<unknown>): Promise<string> {
+async function resultOf(check: () => Promise<unknown>): Promise<string> {
   const controller = new AbortController();
   const timeout = new Promise((_, reject) => {
     const timer = setTimeout(
@@ -51,15 +51,14 @@ export function addOpsRoutes(
   server.get("/healthz", hidden, async () => ({ status: "ok" }));
   server.get("/readyz", hidden, async (_request, reply) => {
     const names = Object.keys(checks);
-    const outcomes = await Promise.all(
-      names.map((name) => outcomeOf(checks[name]!)),
+    const results = await Promise.all(
+      names.map((name) => resultOf(checks[name]!)),
     );
-    const isReady =
-      !isDraining() && outcomes.every((outcome) => outcome === "ok");
+    const isReady = !isDraining() && results.every((result) => result === "ok");
     return reply.code(isReady ? 200 : 503).send({
       status: isReady ? "ready" : isDraining() ? "draining" : "not ready",
       checks: Object.fromEntries(
-        names.map((name, index) => [name, outcomes[index]]),
+        names.map((name, index) => [name, results[index]]),
       ),
     });
   });

@@ -26,6 +26,14 @@ export function scheduleLength(schedule: RetrySchedule): number {
   return schedule.length + 1;
 }
 
+/** The number of the last attempt of a schedule that began with attempt `scheduleStart`. */
+export function lastAttemptOf(
+  scheduleStart: number,
+  schedule: RetrySchedule,
+): number {
+  return scheduleStart + scheduleLength(schedule) - 1;
+}
+
 /**
  * Milliseconds from attempt `position` (from 1, within its schedule) to the next one; a schedule that is too short repeats
  * its last delay. `jitter` 0.1 moves the delay by up to 10 % either way, `random` being in [0, 1).

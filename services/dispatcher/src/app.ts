@@ -1,39 +1,46 @@
-// Composition root: builds the adapters and loops, starts them, and stops them in the order that loses nothing.
+// Composition root: builds the rooms in the direction of the data (taking, attempt, recording), starts their loops, and
+// stops them in the order that loses nothing.
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { createDatabase, pingDatabase } from "@pipeline/shared/database";
+import type { Logger } from "@pipeline/shared/logger";
+import { createLoop } from "@pipeline/shared/loop";
+import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
+import { createConsumer } from "@pipeline/shared/queue/consumer";
+import { createInspection } from "@pipeline/shared/queue/inspection";
 import {
   createKeys,
   DISPATCHERS_GROUP,
   RECORDERS_GROUP,
-} from "@pipeline/shared/keys";
-import type { Logger } from "@pipeline/shared/logger";
-import { createLoop } from "@pipeline/shared/loop";
-import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
+} from "@pipeline/shared/queue/keys";
+import { createLimits } from "@pipeline/shared/queue/limits";
+import { createRecords } from "@pipeline/shared/queue/records";
 import {
   connectRedis,
   createRedis,
   describeRedisUrl,
   warnAboutEviction,
 } from "@pipeline/shared/redis";
-import { createScripts } from "@pipeline/shared/scripts";
 import { createSealer } from "@pipeline/shared/seal";
-import { createEndpoints } from "./adapters/endpoints.ts";
-import { createGroupReader } from "./adapters/group-reader.ts";
-import { createHttpSender } from "./adapters/http-sender.ts";
+import { createDeliver } from "./attempt/deliver.ts";
+import { createEndpoints } from "./attempt/endpoints.ts";
+import { createHttpSender } from "./attempt/http-sender.ts";
+import { createReport } from "./attempt/report.ts";
+import { createSettler } from "./attempt/settler.ts";
 import type { Config } from "./config.ts";
-import { createConsume } from "./consume.ts";
 import { isAllowedAddress } from "./core/address.ts";
-import { createEndpointGate } from "./core/endpoint-gate.ts";
-import { createDeliver } from "./deliver.ts";
-import { createHeartbeat } from "./heartbeat.ts";
-import { createIntake } from "./intake.ts";
-import { createLimiter, unlimited } from "./limiter.ts";
+import { createShare } from "./core/share.ts";
+import { createTraffic } from "./core/traffic.ts";
+import type { Work } from "./core/work.ts";
 import { createMetrics } from "./metrics.ts";
-import { createRecorder } from "./recorder.ts";
-import { createSettler } from "./settler.ts";
+import { createRecorder } from "./recording/recorder.ts";
 import { createShutdown } from "./shutdown.ts";
-import { createSlots } from "./slots.ts";
+import { createAdmit } from "./taking/admit.ts";
+import { createBegin } from "./taking/begin.ts";
+import { createConsume } from "./taking/consume.ts";
+import { createHeartbeat } from "./taking/heartbeat.ts";
+import { createLimiter, unlimited } from "./taking/limiter.ts";
+import { createPermits } from "./taking/permits.ts";
 
 const DATABASE_TIMEOUT_MS = 10_000;
 const METRICS_LOG_INTERVAL_MS = 60_000;
@@ -41,122 +48,94 @@ const SWEEP_INTERVAL_MS = 250;
 
 export function createApp(config: Config, logger: Logger) {
   const now = Date.now;
-  const keys = createKeys(config.streamKey);
+  const { random } = Math;
+  const { claimIdleMs, concurrency, streamKey } = config;
+  const keys = createKeys(streamKey);
   const consumer = `${hostname()}-${process.pid}-${randomBytes(3).toString("hex")}`;
-  const commands = createRedis(
-    config.redisUrl,
-    "commands",
-    logger,
-    `${consumer}:commands`,
-  );
-  const blocking = createRedis(
-    config.redisUrl,
-    "blocking",
-    logger,
-    `${consumer}:${DISPATCHERS_GROUP}`,
-  );
-  const logBlocking = createRedis(
-    config.redisUrl,
-    "blocking",
-    logger,
-    `${consumer}:${RECORDERS_GROUP}`,
-  );
-  const scripts = createScripts(commands, keys);
+  const connect = (use: "commands" | "blocking", name: string) =>
+    createRedis(config.redisUrl, use, logger, `${consumer}:${name}`);
+  const commands = connect("commands", "commands");
+  const blocking = connect("blocking", DISPATCHERS_GROUP);
+  const logBlocking = connect("blocking", RECORDERS_GROUP);
   const database = createDatabase(
     config.supabaseUrl,
     config.serviceRoleKey,
     DATABASE_TIMEOUT_MS,
   );
-  const sealer = createSealer(config.encryptionKey);
   const stopping = new AbortController();
+  const { signal } = stopping;
 
-  // Without the epoch the retry-scheduler reconciles everything Postgres calls unfinished.
-  const onGroupLost = () => commands.del(keys.epoch);
-  const readerOf = (
-    connection: typeof blocking,
-    stream: string,
-    group: string,
-  ) =>
-    createGroupReader({
-      blocking: connection,
-      commands,
-      stream,
-      group,
-      consumer,
-      logger,
-      onGroupLost,
-    });
-  const reader = readerOf(blocking, keys.stream, DISPATCHERS_GROUP);
-  const logReader = readerOf(logBlocking, keys.log, RECORDERS_GROUP);
+  const readerOptions = { commands, keys, consumer, logger };
+  const queue = createConsumer({ ...readerOptions, blocking });
+  const records = createRecords({ ...readerOptions, blocking: logBlocking });
+  const limits = createLimits(commands, keys);
+  const inspection = createInspection(commands, keys);
+  const traffic = createTraffic<Work>(
+    concurrency,
+    createShare(concurrency, random),
+  );
+  const metrics = createMetrics({
+    waiting: inspection.waiting,
+    inFlight: inspection.inFlight,
+    unrecorded: inspection.unrecorded,
+    inFlightHere: traffic.running,
+  });
 
+  // Attempt
   const sender = createHttpSender({
-    concurrency: config.concurrency,
+    concurrency,
     attemptTimeoutMs: config.attemptTimeoutMs,
     isAllowed: (address) => isAllowedAddress(address, config.allowedNetworks),
     logger,
   });
-  const pendingCount = async () =>
-    ((await commands.xpending(keys.stream, DISPATCHERS_GROUP)) as [number])[0];
-  const unrecorded = () => commands.xlen(keys.log);
-  const metrics = createMetrics({
-    waiting: async () =>
-      (await commands.xlen(keys.stream)) - (await pendingCount()),
-    pending: pendingCount,
-    unrecorded,
-    inFlight: () => slots.running(),
-  });
-  const settler = createSettler({
-    scripts,
-    consumer,
-    logger,
-    onGroupLost: async () => {
-      await reader.prepare();
-      await onGroupLost();
-    },
-  });
-  const deliver = createDeliver({
+  const settler = createSettler({ queue, logger });
+  const { deliver, defer, giveUp } = createDeliver({
     endpoints: createEndpoints(database.client, now),
     sender,
     settler,
-    sealer,
-    policy: { schedule: config.retrySchedule, jitter: config.retryJitter },
-    metrics,
-    logger,
+    sealer: createSealer(config.encryptionKey),
+    schedule: config.retrySchedule,
+    jitter: config.retryJitter,
+    report: createReport({ metrics, schedule: config.retrySchedule, logger }),
     now,
-    random: Math.random,
+    random,
   });
+
+  // Taking
+  const { ratePerSecond } = config;
   const limiter =
-    config.ratePerSecond === 0
+    ratePerSecond === 0
       ? unlimited
-      : createLimiter(scripts, config.ratePerSecond, now);
-  const slots = createSlots({
-    concurrency: config.concurrency,
-    gate: createEndpointGate(config.concurrency, Math.random),
-    deliver,
+      : createLimiter({ limits, ratePerSecond, logger, now });
+  const permits = createPermits({
+    traffic,
     limiter,
-    endpointRatePerSecond:
-      config.endpointRatePerSecond === 0 ? null : config.endpointRatePerSecond,
-    scripts,
+    deliver: createBegin({
+      limits,
+      endpointRatePerSecond: config.endpointRatePerSecond || null,
+      deliver,
+      defer,
+      logger,
+      signal,
+    }),
+    defer: (work, delayMs) => defer(work, delayMs, work.delivery.isReserved),
     logger,
-    signal: stopping.signal,
+    signal,
     now,
   });
-  const intake = createIntake({
-    streamKey: config.streamKey,
-    scripts,
-    sealer,
-    deliver,
-    slots,
+  const admit = createAdmit({
+    streamKey,
+    queue,
+    permits,
     limiter,
+    giveUp,
     logger,
   });
-  const { claimIdleMs, concurrency } = config;
+
+  // Recording
   const record = createRecorder({
-    reader: logReader,
-    scripts,
+    records,
     callWithText: database.callWithText,
-    redis: commands,
-    deadKey: keys.dead,
     claimIdleMs,
     metrics,
     logger,
@@ -167,10 +146,6 @@ export function createApp(config: Config, logger: Logger) {
     name: string,
     runOnce: (signal: AbortSignal) => Promise<number>,
   ) => createLoop({ name, runOnce, logger });
-  const sweep = async () => {
-    slots.sweep();
-    return SWEEP_INTERVAL_MS;
-  };
   let summarizedAt = now();
   const logMetrics = () => {
     const summary = metrics.summarize((now() - summarizedAt) / 1000);
@@ -182,54 +157,74 @@ export function createApp(config: Config, logger: Logger) {
     createConsume({
       concurrency,
       claimIdleMs,
-      reader,
+      queue,
       limiter,
-      slots,
-      intake,
+      permits,
+      admit,
       now,
-      random: Math.random,
+      random,
     }),
   );
   const recording = loop("record", record);
   const keeping = [
-    loop(
-      "heartbeat",
-      createHeartbeat({ scripts, slots, consumer, claimIdleMs, logger }),
-    ),
-    loop("sweep", sweep),
+    loop("heartbeat", createHeartbeat({ queue, permits, claimIdleMs, logger })),
+    loop("sweep", async () => {
+      permits.sweep();
+      return SWEEP_INTERVAL_MS;
+    }),
     loop("metrics", async () => {
       logMetrics();
       return METRICS_LOG_INTERVAL_MS;
     }),
   ];
-
-  let opsServer: OpsServer | undefined;
   const shutdown = createShutdown({
     consuming,
     recording,
     keeping,
-    slots,
+    permits,
     settler,
     sender,
-    reader,
-    logReader,
-    unrecorded,
-    scripts,
-    streamKey: config.streamKey,
-    commands,
-    consumer,
+    queue,
+    records,
+    unrecorded: inspection.unrecorded,
     stopping,
     graceMs: config.shutdownGraceMs,
     logger,
   });
 
+  function greet(port: number): void {
+    const rate =
+      ratePerSecond === 0
+        ? "off"
+        : `${ratePerSecond} deliveries/second over all dispatchers`;
+    for (const line of [
+      "Worker started successfully",
+      `Redis: ${describeRedisUrl(config.redisUrl)}`,
+      `Supabase: ${new URL(config.supabaseUrl).origin}`,
+      `Processing stream: ${streamKey} as consumer ${consumer}`,
+      `Concurrency: ${concurrency} deliveries at once`,
+      `Rate limit: ${rate}`,
+      `Attempt timeout: ${config.attemptTimeoutMs} ms; retries after ${config.retrySchedule.join(", ")} seconds`,
+      `Health and metrics: http://localhost:${port}/healthz, /readyz, /metrics`,
+      "Listening for deliveries...",
+    ]) {
+      logger.info(`[WEBHOOK_WORKER] ${line}`);
+    }
+    if (config.allowedNetworks.length > 0) {
+      logger.warn(
+        "[WEBHOOK_WORKER] ALLOW_PRIVATE_NETWORKS is set: deliveries may go to private addresses",
+      );
+    }
+  }
+
+  let opsServer: OpsServer | undefined;
   return {
     /** Throws REDIS_UNAVAILABLE when Redis does not answer; Supabase may come later. */
     start: async (): Promise<void> => {
       logger.info("[WEBHOOK_WORKER] Starting webhook delivery worker...");
       await connectRedis([commands, blocking, logBlocking], config.redisUrl);
       await warnAboutEviction(commands, logger);
-      await Promise.all([reader.prepare(), logReader.prepare()]);
+      await Promise.all([queue.prepare(), records.prepare()]);
       opsServer = await startOpsServer(
         config.metricsPort,
         {
@@ -238,33 +233,12 @@ export function createApp(config: Config, logger: Logger) {
             redis: () => commands.ping(),
             supabase: () => pingDatabase(database.client),
           },
-          isDraining: () => stopping.signal.aborted,
+          isDraining: () => signal.aborted,
         },
         logger,
       );
       for (const each of [consuming, recording, ...keeping]) each.start();
-      const rate =
-        config.ratePerSecond === 0
-          ? "off"
-          : `${config.ratePerSecond} deliveries/second over all dispatchers`;
-      for (const line of [
-        "Worker started successfully",
-        `Redis: ${describeRedisUrl(config.redisUrl)}`,
-        `Supabase: ${new URL(config.supabaseUrl).origin}`,
-        `Processing stream: ${config.streamKey} as consumer ${consumer}`,
-        `Concurrency: ${config.concurrency} deliveries at once`,
-        `Rate limit: ${rate}`,
-        `Attempt timeout: ${config.attemptTimeoutMs} ms; retries after ${config.retrySchedule.join(", ")} seconds`,
-        `Health and metrics: http://localhost:${opsServer.port}/healthz, /readyz, /metrics`,
-        "Listening for deliveries...",
-      ]) {
-        logger.info(`[WEBHOOK_WORKER] ${line}`);
-      }
-      if (config.allowedNetworks.length > 0) {
-        logger.warn(
-          "[WEBHOOK_WORKER] ALLOW_PRIVATE_NETWORKS is set: deliveries may go to private addresses",
-        );
-      }
+      greet(opsServer.port);
     },
     /** Stops reading, finishes what is in flight within the grace, gives the rest back. Idempotent. */
     stop: async (): Promise<void> => {

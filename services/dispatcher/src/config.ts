@@ -2,7 +2,7 @@ import {
   commonVariables,
   integer,
   readEnvironment,
-  retrySchedule,
+  scheduleVariable,
 } from "@pipeline/shared/config";
 import { z } from "zod";
 import { parseNetworks } from "./core/address.ts";
@@ -24,7 +24,7 @@ export const environment = z.object({
   RATE_LIMIT_PER_SECOND: integer(0, 1_000_000).default(50),
   ENDPOINT_RATE_LIMIT_PER_SECOND: integer(0, 100_000).default(0),
   ATTEMPT_TIMEOUT_MS: integer(100, 600_000).default(30_000),
-  RETRY_DELAYS_SECONDS: retrySchedule.prefault("5,25,125"),
+  ...scheduleVariable,
   RETRY_JITTER: z.coerce
     .number("must be a number from 0 to 1")
     .min(0, "must be a number from 0 to 1")

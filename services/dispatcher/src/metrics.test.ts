@@ -3,9 +3,9 @@ import { type AttemptFacts, createMetrics } from "./metrics.ts";
 
 const gauges = {
   waiting: async () => 3,
-  pending: async () => 2,
+  inFlight: async () => 2,
   unrecorded: async () => 1,
-  inFlight: () => 5,
+  inFlightHere: () => 5,
 };
 const success: AttemptFacts = {
   outcome: "success",
@@ -59,13 +59,13 @@ test("counters have bounded labels, and gauges are read when asked", async () =>
   for (const line of [
     'webhook_attempts_total{outcome="success",status_class="2xx",error_type="none"} 1',
     'webhook_attempts_total{outcome="dead",status_class="none",error_type="timeout"} 1',
-    'webhook_deliveries_total{outcome="success"} 1',
-    'webhook_deliveries_total{outcome="dead"} 1',
+    'webhook_deliveries_total{status="success"} 1',
+    'webhook_deliveries_total{status="failed"} 1',
     "webhook_deferred_total 1",
     "webhook_attempts_recorded_total 7",
     "webhook_attempt_duration_seconds_count 2",
-    "webhook_stream_lag 3",
-    "webhook_stream_pending 2",
+    "webhook_stream_waiting 3",
+    "webhook_stream_in_flight 2",
     "webhook_unrecorded_attempts 1",
     "webhook_in_flight 5",
   ]) {
@@ -75,11 +75,11 @@ test("counters have bounded labels, and gauges are read when asked", async () =>
 
 test("while Redis is away the rest of the metrics are still told", async () => {
   const away = () => Promise.reject(new Error("Redis is away"));
-  const metrics = createMetrics({ ...gauges, waiting: away, pending: away });
+  const metrics = createMetrics({ ...gauges, waiting: away, inFlight: away });
   metrics.attempted(success);
   const text = await metrics.registry.metrics();
-  expect(text).toMatch(/^webhook_stream_lag nan$/im);
-  expect(text).toMatch(/^webhook_stream_pending nan$/im);
+  expect(text).toMatch(/^webhook_stream_waiting nan$/im);
+  expect(text).toMatch(/^webhook_stream_in_flight nan$/im);
   expect(text).toContain("webhook_unrecorded_attempts 1");
-  expect(text).toContain('webhook_deliveries_total{outcome="success"} 1');
+  expect(text).toContain('webhook_deliveries_total{status="success"} 1');
 });

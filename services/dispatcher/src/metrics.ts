@@ -17,9 +17,9 @@ export interface AttemptFacts {
 
 export interface Gauges {
   waiting: () => Promise<number>;
-  pending: () => Promise<number>;
+  inFlight: () => Promise<number>;
   unrecorded: () => Promise<number>;
-  inFlight: () => number;
+  inFlightHere: () => number;
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -43,8 +43,8 @@ export function createMetrics(gauges: Gauges) {
   });
   const deliveries = new Counter({
     name: "webhook_deliveries_total",
-    help: "Deliveries that ended, by how",
-    labelNames: ["outcome"],
+    help: "Deliveries that ended, by their status then",
+    labelNames: ["status"],
     registers,
   });
   const deferred = new Counter({
@@ -75,14 +75,14 @@ export function createMetrics(gauges: Gauges) {
       },
     });
   gauge(
-    "webhook_stream_lag",
-    "Stream entries that no dispatcher has read",
+    "webhook_stream_waiting",
+    "Deliveries in the stream that no dispatcher has read",
     gauges.waiting,
   );
   gauge(
-    "webhook_stream_pending",
-    "Stream entries read and not settled",
-    gauges.pending,
+    "webhook_stream_in_flight",
+    "Deliveries that dispatchers have read and not settled",
+    gauges.inFlight,
   );
   gauge(
     "webhook_unrecorded_attempts",
@@ -91,8 +91,8 @@ export function createMetrics(gauges: Gauges) {
   );
   gauge(
     "webhook_in_flight",
-    "Requests under way in this dispatcher",
-    gauges.inFlight,
+    "Deliveries that this dispatcher has read and not settled, parked ones left out",
+    gauges.inFlightHere,
   );
 
   let since = {
@@ -124,7 +124,7 @@ export function createMetrics(gauges: Gauges) {
       durations.observe(durationMs / 1000);
       since.attempts++;
       if (outcome === "retry") return;
-      deliveries.inc({ outcome });
+      deliveries.inc({ status: outcome === "success" ? "success" : "failed" });
       since.ended++;
       since.attemptNumbers += attempt;
       if (outcome === "success") since.succeeded++;

@@ -1,17 +1,20 @@
 import { createDatabase, pingDatabase } from "@pipeline/shared/database";
 import { errorMessage } from "@pipeline/shared/errors";
-import { createKeys } from "@pipeline/shared/keys";
 import type { Logger } from "@pipeline/shared/logger";
+import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { createInspection } from "@pipeline/shared/queue/inspection";
+import { createKeys } from "@pipeline/shared/queue/keys";
+import { createProducer } from "@pipeline/shared/queue/producer";
+import { createRetries } from "@pipeline/shared/queue/retries";
 import {
   connectRedis,
   createRedis,
   describeRedisUrl,
   warnAboutEviction,
 } from "@pipeline/shared/redis";
-import { createScripts } from "@pipeline/shared/scripts";
 import { createSealer } from "@pipeline/shared/seal";
 import { createDatabaseGate } from "./adapters/database-gate.ts";
-import { createDeadLetters } from "./adapters/dead-letters.ts";
+import { createDeadLetterReads } from "./adapters/dead-letters.ts";
 import {
   createDeliveryReads,
   createDeliveryWrites,
@@ -22,6 +25,7 @@ import type { Config } from "./config.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { createServer } from "./http/server.ts";
 import { createIntake } from "./intake.ts";
+import { createReplayAll } from "./replay-all.ts";
 import { createResend } from "./resend.ts";
 import { createThrottledWarning } from "./throttled-warning.ts";
 
@@ -58,9 +62,9 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const metrics = createMetrics();
 
   const queue = createQueue({
-    redis,
-    scripts: createScripts(redis, keys),
-    keys,
+    producer: createProducer(redis, keys),
+    retries: createRetries(redis, keys),
+    inspection: createInspection(redis, keys),
     maxLength: config.maxQueueLength,
     warn,
   });
@@ -75,6 +79,8 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     logger,
     warn,
   });
+  const deadLetters = createDeadLetterReads(createDeadLetters(redis, keys));
+  const resend = createResend({ writes, queue, streamKey, maxAttempts });
   let isDraining = false;
   const server = await createServer({
     apiKeys: config.apiKeys,
@@ -94,9 +100,9 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       ),
       writes,
       queue,
-      resend: createResend({ writes, queue, streamKey, maxAttempts }),
-      deadLetters: createDeadLetters(redis, keys),
-      streamKey,
+      resend,
+      deadLetters,
+      replayAll: createReplayAll(deadLetters, resend),
     },
     logger,
     warn,

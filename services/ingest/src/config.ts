@@ -2,7 +2,7 @@ import {
   commonVariables,
   integer,
   readEnvironment,
-  retrySchedule,
+  scheduleVariable,
 } from "@pipeline/shared/config";
 import { scheduleLength } from "@pipeline/shared/retry-schedule";
 import { z } from "zod";
@@ -29,7 +29,7 @@ export const environment = z
     HOST: z.string().optional(),
     INGEST_API_KEYS: apiKeys.prefault(""),
     MAX_QUEUE_LENGTH: integer(1, 1_000_000_000).default(1_000_000),
-    RETRY_DELAYS_SECONDS: retrySchedule.prefault("5,25,125"),
+    ...scheduleVariable,
   })
   .superRefine(({ HOST, INGEST_API_KEYS }, context) => {
     if (

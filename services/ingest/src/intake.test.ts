@@ -33,11 +33,13 @@ function setUp() {
           );
         if (names.has("orphan"))
           return Promise.reject(
-            new PipelineError("DATABASE_REFUSED", "23503 no such lead"),
+            new PipelineError("DATABASE_REFUSED", "no such lead", {
+              sqlState: "23503",
+            }),
           );
         return Promise.resolve(
           planned.map(({ delivery }) => ({
-            outcome: "created" as const,
+            creation: "created" as const,
             id: delivery.id,
             lead_id: null,
             webhook_url: delivery.webhookUrl,
@@ -48,8 +50,8 @@ function setUp() {
       },
     },
     queue: {
-      admit: (want: number) => Promise.resolve(want),
-      release: () => undefined,
+      takeRoom: (want: number) => Promise.resolve(want),
+      returnRoom: () => undefined,
       enqueue: (deliveries) => {
         enqueued.push(...deliveries.map(({ id }) => id));
         return Promise.resolve(deliveries.length);
@@ -72,16 +74,16 @@ function setUp() {
 }
 
 const statusOf = (
-  outcome: Awaited<ReturnType<ReturnType<typeof setUp>["accept"]>>,
-) => (outcome.ok ? 202 : outcome.refusal.status);
+  result: Awaited<ReturnType<ReturnType<typeof setUp>["accept"]>>,
+) => (result.ok ? 202 : result.refusal.status);
 
 describe("taking in deliveries that arrive together", () => {
   it("stores them in one call and enqueues what was stored", async () => {
     const { accept, calls, enqueued } = setUp();
-    const outcomes = await Promise.all(
+    const results = await Promise.all(
       ["a", "b", "c"].map((name) => accept(name)),
     );
-    expect(outcomes.map(statusOf)).toEqual([202, 202, 202]);
+    expect(results.map(statusOf)).toEqual([202, 202, 202]);
     expect(calls).toEqual([3]);
     expect(enqueued).toHaveLength(3);
   });
@@ -89,8 +91,8 @@ describe("taking in deliveries that arrive together", () => {
   it("blames a refused row alone", async () => {
     const { accept, enqueued } = setUp();
     const names = ["a", "b", "refuse", "c", "orphan", "d"];
-    const outcomes = await Promise.all(names.map((name) => accept(name)));
-    expect(outcomes.map(statusOf)).toEqual([202, 202, 422, 202, 404, 202]);
+    const results = await Promise.all(names.map((name) => accept(name)));
+    expect(results.map(statusOf)).toEqual([202, 202, 422, 202, 404, 202]);
     expect(enqueued).toHaveLength(4);
   });
 
@@ -99,11 +101,9 @@ describe("taking in deliveries that arrive together", () => {
     // Payloads too large for one call together: the first call stores, the second finds the database away.
     const large = { text: "x".repeat(250_000) };
     const names = [...Array.from({ length: 8 }, () => "a"), "away"];
-    const outcomes = await Promise.all(
-      names.map((name) => accept(name, large)),
-    );
+    const results = await Promise.all(names.map((name) => accept(name, large)));
     expect(calls).toEqual([8, 1]);
-    expect(outcomes.map(statusOf)).toEqual([
+    expect(results.map(statusOf)).toEqual([
       ...names.slice(1).map(() => 202),
       503,
     ]);

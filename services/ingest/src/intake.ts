@@ -3,7 +3,7 @@
 // retry-scheduler enqueues rows that Redis does not know.
 import { randomUUID } from "node:crypto";
 import { type Batcher, createBatcher } from "@pipeline/shared/batcher";
-import { errorMessage, hasCode } from "@pipeline/shared/errors";
+import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Logger } from "@pipeline/shared/logger";
 import type { Sealer } from "@pipeline/shared/seal";
@@ -14,7 +14,7 @@ import type { DeliveryRequest } from "./core/delivery-request.ts";
 import { type Receipt, receipt } from "./core/delivery-view.ts";
 import { planDelivery, type PlannedDelivery } from "./core/plan-delivery.ts";
 import {
-  type Outcome,
+  type Result,
   QUEUE_FULL,
   refuse,
   UNAVAILABLE,
@@ -26,6 +26,8 @@ const FLUSH_DELAY_MS = 2;
 const FLUSHES_AT_ONCE = 4;
 /** Measured: with 1 a request at 200/s waits 10 ms instead of 5; with 3 the calls are small, and 100 callers get less done. */
 const PARTIAL_FLUSHES_AT_ONCE = 2;
+/** The lead was deleted after it was looked up. */
+const FOREIGN_KEY_VIOLATION = "23503";
 /** Beyond this one call would keep the database busy for longer than a request may wait. */
 const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
@@ -38,7 +40,7 @@ export interface Accepted {
 export interface IntakeOptions {
   lookups: Lookups;
   writes: Pick<DeliveryWrites, "create">;
-  queue: Pick<Queue, "admit" | "release" | "enqueue">;
+  queue: Pick<Queue, "takeRoom" | "returnRoom" | "enqueue">;
   sealer: Sealer;
   maxAttempts: number;
   onEnqueued: (format: string, count: number) => void;
@@ -48,7 +50,7 @@ export interface IntakeOptions {
 
 export interface Intake {
   /** Throws DATABASE_UNAVAILABLE when the lead or the endpoint cannot be looked up. */
-  accept: (request: DeliveryRequest) => Promise<Outcome<Accepted>>;
+  accept: (request: DeliveryRequest) => Promise<Result<Accepted>>;
   drain: () => Promise<void>;
 }
 
@@ -67,9 +69,9 @@ function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
   return groups;
 }
 
-function accepted(row: CreatedRow | null): Outcome<Accepted> {
+function accepted(row: CreatedRow | null): Result<Accepted> {
   if (row === null) return { ok: false, refusal: UNAVAILABLE };
-  if (row.outcome === "conflict") {
+  if (row.creation === "conflict") {
     return refuse(
       409,
       "idempotencyKey",
@@ -78,7 +80,7 @@ function accepted(row: CreatedRow | null): Outcome<Accepted> {
   }
   return {
     ok: true,
-    value: { receipt: receipt(row), isNew: row.outcome === "created" },
+    value: { receipt: receipt(row), isNew: row.creation === "created" },
   };
 }
 
@@ -104,24 +106,25 @@ export function createIntake(options: IntakeOptions): Intake {
   function refusedByDatabase(
     plan: PlannedDelivery,
     error: unknown,
-  ): Outcome<Accepted> {
+  ): Result<Accepted> {
     const message = errorMessage(error);
     logger.warn(
       { deliveryId: plan.delivery.id, error: message },
       "delivery.refused",
     );
-    return message.includes("23503")
+    return error instanceof PipelineError &&
+      error.sqlState === FOREIGN_KEY_VIOLATION
       ? refuse(404, "leadId", "is not a known lead")
       : refuse(422, "", "The database refused this delivery");
   }
 
   async function store(
     planned: PlannedDelivery[],
-  ): Promise<Outcome<Accepted>[]> {
+  ): Promise<Result<Accepted>[]> {
     const startedAt = performance.now();
     const results = await isolateRefused(planned, create);
     const isCreated = results.map(
-      (entry) => "result" in entry && entry.result?.outcome === "created",
+      (entry) => "result" in entry && entry.result?.creation === "created",
     );
     const created = planned.filter((_plan, index) => isCreated[index]);
     if (created.length > 0) {
@@ -169,21 +172,21 @@ export function createIntake(options: IntakeOptions): Intake {
 
   async function flush(
     planned: PlannedDelivery[],
-  ): Promise<Outcome<Accepted>[]> {
-    const admitted = await queue.admit(planned.length);
+  ): Promise<Result<Accepted>[]> {
+    const room = await queue.takeRoom(planned.length);
     try {
-      const outcomes: Outcome<Accepted>[] = [];
-      for (const group of splitBySize(planned.slice(0, admitted)))
-        outcomes.push(...(await store(group)));
-      while (outcomes.length < planned.length)
-        outcomes.push({ ok: false, refusal: QUEUE_FULL });
-      return outcomes;
+      const results: Result<Accepted>[] = [];
+      for (const group of splitBySize(planned.slice(0, room)))
+        results.push(...(await store(group)));
+      while (results.length < planned.length)
+        results.push({ ok: false, refusal: QUEUE_FULL });
+      return results;
     } finally {
-      queue.release(admitted);
+      queue.returnRoom(room);
     }
   }
 
-  const batcher: Batcher<PlannedDelivery, Outcome<Accepted>> = createBatcher({
+  const batcher: Batcher<PlannedDelivery, Result<Accepted>> = createBatcher({
     maxItems: FLUSH_ITEMS,
     delayMs: FLUSH_DELAY_MS,
     maxConcurrent: FLUSHES_AT_ONCE,

@@ -1,14 +1,14 @@
 // Sending again, by hand: a delivery (retry) or a dead letter (replay). Redis is asked first, since a row that was restarted
 // while its delivery is still in the queue would promise an attempt that is not the next one.
-import type { DeliveryWrites, RestartedRow } from "./adapters/delivery-rows.ts";
-import type { Queue } from "./adapters/queue.ts";
+import { deliveryFromRow } from "@pipeline/shared/delivery-row";
+import type { Delivery } from "@pipeline/shared/entries";
 import {
   type DeadLetter,
-  deadLetterId,
   parseDeadLetter,
-} from "./core/dead-letter.ts";
-import { type Outcome, refuse, type Refusal } from "./core/refusal.ts";
-import { type Delivery, deliveryFromRow } from "@pipeline/shared/entries";
+} from "@pipeline/shared/queue/dead-letter";
+import type { DeliveryWrites, RestartedRow } from "./adapters/delivery-rows.ts";
+import type { Queue } from "./adapters/queue.ts";
+import { type Result, refuse, type Refusal } from "./core/refusal.ts";
 
 export interface ResendOptions {
   writes: DeliveryWrites;
@@ -57,8 +57,15 @@ export function createResend({
   async function whyHeld(
     id: string,
   ): Promise<{ ok: false; refusal: Refusal } | null> {
-    const home = await queue.home(id);
-    return home === "queued" || home === "unrecorded" ? held(home) : null;
+    switch (await queue.locate(id)) {
+      case "stream":
+        return held("queued");
+      case "log":
+        return held("unrecorded");
+      case "retry":
+      case "nowhere":
+        return null;
+    }
   }
 
   /** What a dead letter says, with the attempt number and the schedule of the restarted row, if there is one. */
@@ -77,7 +84,7 @@ export function createResend({
   }
 
   return {
-    retry: async (id: string): Promise<Outcome<RestartedRow>> => {
+    retry: async (id: string): Promise<Result<RestartedRow>> => {
       const reason = await whyHeld(id);
       if (reason !== null) return reason;
       const row = await writes.restart(id, maxAttempts);
@@ -88,7 +95,7 @@ export function createResend({
         : held(result.kind);
     },
 
-    replay: async (letter: DeadLetter): Promise<Outcome<Replayed>> => {
+    replay: async (letter: DeadLetter): Promise<Result<Replayed>> => {
       const parsed = parseDeadLetter(streamKey, letter);
       if (!parsed.ok) {
         const error = `The dead letter cannot be sent: ${parsed.issues.map(({ path, message }) => `${path} ${message}`).join("; ")}`;
@@ -97,7 +104,7 @@ export function createResend({
           refusal: { status: 422, error, issues: parsed.issues },
         };
       }
-      const id = deadLetterId(streamKey, letter);
+      const id = letter.deliveryId;
       const reason = await whyHeld(id);
       if (reason !== null) return reason;
       // Retried by hand since: the dead letter speaks of a failure that is over.

@@ -1,16 +1,20 @@
 // Composition root.
 import { createDatabase, pingDatabase } from "@pipeline/shared/database";
-import { createKeys } from "@pipeline/shared/keys";
 import type { Logger } from "@pipeline/shared/logger";
 import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
+import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
+import { createInspection } from "@pipeline/shared/queue/inspection";
+import { createKeys } from "@pipeline/shared/queue/keys";
+import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
+import { createRetries } from "@pipeline/shared/queue/retries";
 import {
   connectRedis,
   createRedis,
   describeRedisUrl,
   warnAboutEviction,
 } from "@pipeline/shared/redis";
-import { createScripts } from "@pipeline/shared/scripts";
 import { createCleanUp } from "./clean-up.ts";
 import type { Config } from "./config.ts";
 import { createMetrics } from "./metrics.ts";
@@ -29,18 +33,17 @@ export interface App {
 export function createApp(config: Config, logger: Logger): App {
   const keys = createKeys(config.STREAM_KEY);
   const redis = createRedis(config.REDIS_URL, "commands", logger);
-  const scripts = createScripts(redis, keys);
   const database = createDatabase(
     config.NEXT_PUBLIC_SUPABASE_URL,
     config.SUPABASE_SERVICE_ROLE_KEY,
     DATABASE_TIMEOUT_MS,
   );
-  const { registry, promoted, reconciled } = createMetrics(redis, keys);
+  const { registry, promoted, reconciled } = createMetrics(
+    createInspection(redis, keys),
+  );
 
   const reconcile = createReconcile({
-    redis,
-    keys,
-    scripts,
+    queue: createReconcileQueue(redis, keys),
     rows: createUnfinishedRows(database.client),
     logger,
     intervalMs: config.RECONCILE_INTERVAL_MS,
@@ -53,15 +56,14 @@ export function createApp(config: Config, logger: Logger): App {
     logger,
   });
   const promote = createPromote({
-    scripts,
+    retries: createRetries(redis, keys),
     logger,
     onPromoted: (moved) => promoted.inc(moved),
     onEpochMissing: reconcileLoop.wake,
   });
   const cleanUp = createCleanUp({
-    redis,
-    keys,
-    scripts,
+    consumers: createIdleConsumers(redis, keys),
+    deadLetters: createDeadLetters(redis, keys),
     logger,
     intervalMs: config.CLEAN_UP_INTERVAL_MS,
     deadRetentionDays: config.DEAD_RETENTION_DAYS,

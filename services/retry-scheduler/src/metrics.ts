@@ -1,8 +1,7 @@
 // Counters are this process's; gauges are the queue's and are read from Redis at scrape.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Counter, Gauge, Registry } from "prom-client";
-import { DISPATCHERS_GROUP, type Keys } from "@pipeline/shared/keys";
-import { isGroupMissing, type Redis } from "@pipeline/shared/redis";
+import type { Inspection } from "@pipeline/shared/queue/inspection";
 
 const COLLECT_TIMEOUT_MS = 1000;
 
@@ -20,7 +19,7 @@ async function within(ms: number, answer: Promise<number>): Promise<number> {
   }
 }
 
-export function createMetrics(redis: Redis, keys: Keys) {
+export function createMetrics(queue: Inspection) {
   const registry = new Registry();
   const registers = [registry];
 
@@ -35,50 +34,34 @@ export function createMetrics(redis: Redis, keys: Keys) {
       },
     });
 
-  async function inFlight(): Promise<number> {
-    try {
-      const [count] = await redis.xpending(keys.stream, DISPATCHERS_GROUP);
-      return Number(count);
-    } catch (error) {
-      if (isGroupMissing(error)) return 0; // nobody has read yet
-      throw error;
-    }
-  }
-
-  gauge("webhook_retries_scheduled", "Retries that wait for their time", () =>
-    redis.zcard(keys.retries),
+  gauge(
+    "webhook_retries_scheduled",
+    "Retries that wait for their time",
+    queue.retries,
   );
   gauge(
     "webhook_oldest_due_age_seconds",
     "How long the oldest due retry has been waiting for promotion",
     async () => {
-      const [, dueAt] = await redis.zrange(
-        keys.retries,
-        "0",
-        "0",
-        "WITHSCORES",
-      );
-      if (dueAt === undefined) return 0;
-      return Math.max(0, (Date.now() - Number(dueAt)) / 1000);
+      const dueAt = await queue.firstDueAt();
+      return dueAt === null ? 0 : Math.max(0, (Date.now() - dueAt) / 1000);
     },
   );
   gauge(
     "webhook_stream_waiting",
     "Deliveries in the stream that no dispatcher has read",
-    async () => (await redis.xlen(keys.stream)) - (await inFlight()),
+    queue.waiting,
   );
   gauge(
     "webhook_stream_in_flight",
-    "Deliveries that dispatchers hold",
-    inFlight,
+    "Deliveries that dispatchers have read and not settled",
+    queue.inFlight,
   );
-  gauge("webhook_dead_letters", "Dead letters kept", () =>
-    redis.xlen(keys.dead),
-  );
+  gauge("webhook_dead_letters", "Dead letters kept", queue.dead);
   gauge(
     "webhook_unrecorded_attempts",
     "Attempts waiting to be recorded in Postgres",
-    () => redis.xlen(keys.log),
+    queue.unrecorded,
   );
 
   return {

@@ -1,13 +1,13 @@
 // Moves due retries back to the stream, on time. One script call moves a batch or nothing, so schedulers need no lock.
 import type { Logger } from "@pipeline/shared/logger";
-import type { Scripts } from "@pipeline/shared/scripts";
+import type { Retries } from "@pipeline/shared/queue/retries";
 
 const LIMIT = 500;
 /** Another process may schedule a retry that is due before the next one known here. */
 const LONGEST_WAIT_MS = 250;
 
 export interface PromoteOptions {
-  scripts: Pick<Scripts, "promote">;
+  retries: Pick<Retries, "promote">;
   logger: Logger;
   onPromoted: (moved: number) => void;
   /** Redis has lost its data, or is new. */
@@ -15,7 +15,7 @@ export interface PromoteOptions {
 }
 
 export function createPromote({
-  scripts,
+  retries,
   logger,
   onPromoted,
   onEpochMissing,
@@ -23,8 +23,10 @@ export function createPromote({
   return {
     /** One batch. Resolves to the ms until the next retry is due, 0 when more are due already. */
     runOnce: async (): Promise<number> => {
-      const { moved, nextMs, unreadable, hasEpoch } =
-        await scripts.promote(LIMIT);
+      const { moved, nextMs, unreadable, hasEpoch } = await retries.promote(
+        LIMIT,
+        Date.now(),
+      );
       if (moved > 0) {
         onPromoted(moved);
         logger.info({ moved }, "retries.promoted");

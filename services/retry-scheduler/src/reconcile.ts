@@ -2,29 +2,22 @@
 //   1. ask Postgres for the ids of unfinished rows;
 //   2. ask Redis which of them it holds nowhere: the suspects;
 //   3. read the suspects from Postgres: still unfinished? The recorder commits to Postgres before it removes a delivery
-//      from `inflight`, so what had no home at 2 and is unfinished at 3 is lost. With 2 after 3 a delivery finished in
+//      from `homes`, so what had no home at 2 and is unfinished at 3 is lost. With 2 after 3 a delivery finished in
 //      between would be sent again;
 //   4. inject, unless somebody (ingest, another scheduler) has given it a home meanwhile: the script looks again.
-import { randomUUID } from "node:crypto";
 import {
   deliveryFromRow,
   type DeliveryRow,
-  toFields,
-} from "@pipeline/shared/entries";
-import type { Keys } from "@pipeline/shared/keys";
+} from "@pipeline/shared/delivery-row";
+import { toFields } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
-import type { Redis } from "@pipeline/shared/redis";
-import type { Scripts } from "@pipeline/shared/scripts";
+import type { ReconcileQueue } from "@pipeline/shared/queue/reconcile";
 import type { UnfinishedRows } from "./unfinished-rows.ts";
 
 const PAGE_SIZE = 500;
-/** A full pass that takes longer than this is repeated. */
-const CANDIDATE_TTL_SECONDS = 3600;
 
 export interface ReconcileOptions {
-  redis: Redis;
-  keys: Keys;
-  scripts: Pick<Scripts, "homeless" | "reinject">;
+  queue: ReconcileQueue;
   rows: UnfinishedRows;
   logger: Logger;
   intervalMs: number;
@@ -43,13 +36,13 @@ function toInjection(row: DeliveryRow) {
 }
 
 export function createReconcile(options: ReconcileOptions) {
-  const { redis, keys, scripts, rows, logger } = options;
+  const { queue, rows, logger } = options;
 
   async function inject(suspects: string[]): Promise<number> {
     let injected = 0;
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
-      const results = await scripts.reinject(unfinished.map(toInjection));
+      const results = await queue.reinject(unfinished.map(toInjection));
       injected += results.filter(Boolean).length;
     }
     return injected;
@@ -62,7 +55,7 @@ export function createReconcile(options: ReconcileOptions) {
     for (;;) {
       signal.throwIfAborted();
       const ids: string[] = await rows.page(overdueAt, afterId, PAGE_SIZE);
-      injected += await inject(await scripts.homeless(ids));
+      injected += await inject(await queue.homeless(ids));
       examined += ids.length;
       if (ids.length < PAGE_SIZE) break;
       afterId = ids.at(-1)!;
@@ -74,26 +67,15 @@ export function createReconcile(options: ReconcileOptions) {
 
   /** Every unfinished row, waiting retries included. */
   async function fullPass(signal: AbortSignal): Promise<void> {
-    const { epoch, epochCandidate } = keys;
-    await redis.set(
-      epochCandidate,
-      randomUUID(),
-      "EX",
-      CANDIDATE_TTL_SECONDS,
-      "NX",
-    );
-    const before = await redis.get(epochCandidate);
+    const mark = await queue.beginFullPass();
     await pass("infinity", true, signal);
-    // Redis may have lost its data again during the pass, and with it what the first pages injected.
-    if (before === null || (await redis.get(epochCandidate)) !== before) return;
-    await redis.set(epoch, randomUUID(), "NX");
-    await redis.del(epochCandidate);
+    await queue.endFullPass(mark);
   }
 
   return {
     /** One pass over Postgres. Resolves to the ms until the next one. */
     runOnce: async (signal: AbortSignal): Promise<number> => {
-      if ((await redis.exists(keys.epoch)) === 0) {
+      if (!(await queue.hasEpoch())) {
         await fullPass(signal);
       } else {
         const overdueAt = new Date(Date.now() - options.graceMs).toISOString();

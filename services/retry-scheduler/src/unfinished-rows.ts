@@ -1,6 +1,9 @@
 // What reconcile reads from Postgres.
 import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
-import { DELIVERY_COLUMNS, type DeliveryRow } from "@pipeline/shared/entries";
+import {
+  DELIVERY_COLUMNS,
+  type DeliveryRow,
+} from "@pipeline/shared/delivery-row";
 
 const NIL_UUID = "00000000-0000-0000-0000-000000000000";
 /** Ids travel in the URL, 37 bytes each, and a row may carry a payload of 256 KiB. */

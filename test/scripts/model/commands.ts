@@ -8,10 +8,10 @@ export const CONSUMERS = ["a", "b", "c"];
 
 const delivery = fc.constantFrom(...DELIVERIES);
 const consumer = fc.constantFrom(...CONSUMERS);
-const outcome = fc.constantFrom(...consumers.OUTCOMES);
+const kind = fc.constantFrom(...consumers.KINDS);
 const n = fc.nat(3);
 const settle = fc
-  .tuple(consumer, n, outcome)
+  .tuple(consumer, n, kind)
   .map((args) => consumers.settle(...args));
 
 export const allCommands = [

@@ -4,7 +4,7 @@ import { fieldsOf } from "../../support/queue.ts";
 import { addEntry, command, nth } from "./command.ts";
 import { homeText } from "./model.ts";
 
-export const OUTCOMES = ["success", "retry", "dead", "defer"] as const;
+export const KINDS = ["success", "retry", "dead", "defer"] as const;
 
 export const read = (consumer: string, count: number) =>
   command(`read(${consumer}, ${count})`, async (model, queue) => {
@@ -63,7 +63,7 @@ export const admit = (consumer: string) =>
           .set(entryId, { ...model.entries.get(entryId)! });
         return true;
       });
-      expect(await queue.scripts.admit(entries)).toEqual(expected);
+      expect(await queue.consumer("a").admit(entries)).toEqual(expected);
     },
     (model) => model.arrived.get(consumer)!.length > 0,
   );
@@ -71,20 +71,20 @@ export const admit = (consumer: string) =>
 export const settle = (
   consumer: string,
   n: number,
-  outcome: (typeof OUTCOMES)[number],
+  kind: (typeof KINDS)[number],
 ) =>
   command(
-    `settle(${consumer}, ${n}, ${outcome})`,
+    `settle(${consumer}, ${n}, ${kind})`,
     async (model, queue) => {
       const [entryId, { deliveryId, attempt }] = nth(
         model.known.get(consumer)!,
         n,
       );
-      const next = outcome === "retry" ? attempt + 1 : attempt;
+      const next = kind === "retry" ? attempt + 1 : attempt;
       const result = await queue.settleOne(
         consumer,
         { entryId, deliveryId },
-        { outcome, attempt, fields: fieldsOf(deliveryId, next) },
+        { kind, attempt, fields: fieldsOf(deliveryId, next) },
       );
       const entry = model.entries.get(entryId);
       const home = model.homes.get(deliveryId);
@@ -93,7 +93,7 @@ export const settle = (
         home?.kind === "retry" &&
         (home.attempt === attempt || home.attempt === attempt + 1);
       const counts =
-        outcome === "success"
+        kind === "success"
           ? entry !== undefined || isLate
           : entry?.owner === consumer;
       expect(result).toBe(counts ? (isLate ? 2 : 1) : 0);
@@ -101,7 +101,7 @@ export const settle = (
       model.entries.delete(entryId);
       const logged = (await queue.log()).at(-1)!;
       model.log.set(logged.entryId, deliveryId);
-      if (outcome === "retry" || outcome === "defer") {
+      if (kind === "retry" || kind === "defer") {
         model.homes.set(deliveryId, {
           kind: "retry",
           attempt: next,
@@ -111,7 +111,7 @@ export const settle = (
       }
       model.homes.set(deliveryId, { kind: "log", logId: logged.entryId });
       model.unfinished.delete(deliveryId);
-      if (outcome === "dead")
+      if (kind === "dead")
         model.dead.set((await queue.dead()).at(-1)!.entryId, deliveryId);
     },
     (model) => model.known.get(consumer)!.size > 0,
@@ -125,7 +125,7 @@ export const heartbeat = (consumer: string) =>
       const owned = known.filter(
         (entryId) => model.entries.get(entryId)?.owner === consumer,
       );
-      expect(await queue.scripts.heartbeat(consumer, known)).toEqual(owned);
+      expect(await queue.consumer(consumer).heartbeat(known)).toEqual(owned);
     },
     (model) => model.known.get(consumer)!.size > 0,
   );
@@ -136,9 +136,9 @@ export const release = (consumer: string, n: number) =>
     async (model, queue) => {
       const [entryId, { deliveryId }] = nth(model.known.get(consumer)!, n);
       const entry = model.entries.get(entryId);
-      const released = await queue.scripts.release(consumer, [
-        { entryId, deliveryId },
-      ]);
+      const released = await queue
+        .consumer(consumer)
+        .release([{ entryId, deliveryId }]);
       expect(released).toBe(entry?.owner === consumer ? 1 : 0);
       if (released === 0) return;
       model.entries.delete(entryId);
@@ -158,7 +158,5 @@ export const removeConsumer = (consumer: string) =>
     const ownsNothing = ![...model.entries.values()].some(
       ({ owner }) => owner === consumer,
     );
-    expect(await queue.scripts.removeConsumer("stream", consumer)).toBe(
-      ownsNothing,
-    );
+    expect(await queue.consumer(consumer).leave()).toBe(ownsNothing);
   });

@@ -57,17 +57,16 @@ export function homeText(home: Home | undefined): string | null {
 
 async function look(queue: Queue) {
   const { redis, keys } = queue;
-  const [stream, owners, inflight, retries, data, log, dead] =
-    await Promise.all([
-      queue.waiting(),
-      queue.owners(),
-      redis.hgetall(keys.inflight),
-      redis.zrange(keys.retries, "0", "-1"),
-      redis.hgetall(keys.retriesData),
-      queue.log(),
-      queue.dead(),
-    ]);
-  return { stream, owners, inflight, retries, data, log, dead };
+  const [stream, owners, homes, retries, data, log, dead] = await Promise.all([
+    queue.waiting(),
+    queue.owners(),
+    redis.hgetall(keys.homes),
+    redis.zrange(keys.retries, "0", "-1"),
+    redis.hgetall(keys.retriesData),
+    queue.log(),
+    queue.dead(),
+  ]);
+  return { stream, owners, homes, retries, data, log, dead };
 }
 
 /** One home per delivery, told apart from the model's bookkeeping: from what stands in Redis alone. */
@@ -76,7 +75,7 @@ function expectOneHome(
   redis: Awaited<ReturnType<typeof look>>,
 ): void {
   for (const deliveryId of model.unfinished) {
-    const home = redis.inflight[deliveryId];
+    const home = redis.homes[deliveryId];
     const entries = redis.stream.filter(
       ({ fields }) => fields["id"] === deliveryId,
     );
@@ -86,10 +85,10 @@ function expectOneHome(
     const isQueued = entries.some(({ entryId }) => entryId === home);
     // Entries by hand have no place until they are read.
     const isUnread = home === undefined && entries.length > 0;
-    const homes = [isRetry, isQueued, isUnread].filter(Boolean).length;
+    const places = [isRetry, isQueued, isUnread].filter(Boolean).length;
     expect(
-      homes,
-      `${deliveryId} lives in ${homes} places, inflight says ${home}`,
+      places,
+      `${deliveryId} lives in ${places} places, homes says ${home}`,
     ).toBe(1);
   }
 }
@@ -115,7 +114,7 @@ export async function expectSame(model: Model, queue: Queue): Promise<void> {
     deliveryId,
     homeText(home),
   ]);
-  expect(redis.inflight, "inflight").toEqual(Object.fromEntries(homes));
+  expect(redis.homes, "homes").toEqual(Object.fromEntries(homes));
   const waiting = [...model.homes].filter(([, home]) => home.kind === "retry");
   expect(new Set(redis.retries), "retries").toEqual(
     new Set(waiting.map(([deliveryId]) => deliveryId)),

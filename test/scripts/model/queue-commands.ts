@@ -7,7 +7,7 @@ import { homeText, type Model } from "./model.ts";
 export const enqueue = (id: string) =>
   command(`enqueue(${id})`, async (model, queue) => {
     const before = homeText(model.homes.get(id));
-    const [result] = await queue.scripts.enqueue(
+    const [result] = await queue.producer.enqueue(
       [{ id, fields: fieldsOf(id) }],
       NO_LIMIT,
     );
@@ -46,7 +46,7 @@ export const promote = (limit: number) =>
       .filter(([, home]) => home.kind === "retry" && home.isDue)
       .map(([id]) => id);
     const moving = due.sort((a, b) => (a < b ? -1 : 1)).slice(0, limit);
-    expect(await queue.scripts.promote(limit)).toMatchObject({
+    expect(await queue.retries.promote(limit, Date.now())).toMatchObject({
       moved: moving.length,
       unreadable: 0,
     });
@@ -67,7 +67,7 @@ export const reinject = (id: string, isLater: boolean) =>
     `reinject(${id}, ${isLater ? "later" : "now"})`,
     async (model, queue) => {
       const dueAt = isLater ? Date.now() + 3_600_000 : 0;
-      const [injected] = await queue.scripts.reinject([
+      const [injected] = await queue.reconcile.reinject([
         { id, dueAt, fields: fieldsOf(id, 2) },
       ]);
       expect(injected).toBe(!model.homes.has(id));
@@ -86,7 +86,7 @@ async function requeue(
   queue: Queue,
 ): Promise<void> {
   const home = model.homes.get(id)?.kind;
-  const result = await queue.scripts.requeue(id, fieldsOf(id, 7), letter);
+  const result = await queue.retries.requeue(id, fieldsOf(id, 7), letter);
   expect(result.kind).toBe(
     home === "log" ? "unrecorded" : home === "entry" ? "queued" : "requeued",
   );
@@ -105,7 +105,7 @@ export const replay = (n: number) =>
       const [letter, id] = nth(model.dead, n);
       await requeue(id, letter, model, queue);
       if (!model.dead.has(letter))
-        expect(await queue.scripts.requeue(id, fieldsOf(id), letter)).toEqual({
+        expect(await queue.retries.requeue(id, fieldsOf(id), letter)).toEqual({
           kind: "queued",
         });
     },
@@ -117,7 +117,7 @@ export const cancel = (id: string) =>
     const home = model.homes.get(id);
     const entry =
       home?.kind === "entry" ? model.entries.get(home.entryId) : undefined;
-    const result = await queue.scripts.cancel(id);
+    const result = await queue.retries.cancel(id);
     if (home?.kind === "log") return expect(result).toBe("unrecorded");
     if (entry?.owner) return expect(result).toBe("in_flight");
     expect(result).toBe("cancelled");
@@ -137,8 +137,8 @@ export const record = (count: number) =>
       entryId,
       deliveryId,
     }));
-    expect(await queue.scripts.recorded(entries)).toBe(entries.length);
-    expect(await queue.scripts.recorded(entries)).toBe(0);
+    expect(await queue.recorder("a").recorded(entries)).toBe(entries.length);
+    expect(await queue.recorder("a").recorded(entries)).toBe(0);
     for (const [logId, id] of batch) {
       model.log.delete(logId);
       if (homeText(model.homes.get(id)) === `log:${logId}`)
@@ -153,7 +153,7 @@ export const trim = (id: string) =>
       const home = model.homes.get(id)!;
       if (home.kind !== "entry") return;
       await queue.redis.xdel(queue.keys.stream, home.entryId);
-      expect(await queue.scripts.homeless(DELIVERIES)).toContain(id);
+      expect(await queue.reconcile.homeless(DELIVERIES)).toContain(id);
       model.entries.delete(home.entryId);
       model.homes.delete(id);
       if (
@@ -172,7 +172,7 @@ export const trim = (id: string) =>
 
 export const homeless = () =>
   command("homeless", async (model, queue) => {
-    expect(await queue.scripts.homeless(DELIVERIES)).toEqual(
+    expect(await queue.reconcile.homeless(DELIVERIES)).toEqual(
       DELIVERIES.filter((id) => !model.homes.has(id)),
     );
   });

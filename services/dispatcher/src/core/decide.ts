@@ -1,7 +1,7 @@
 import {
+  lastAttemptOf,
   retryDelayMs,
   type RetrySchedule,
-  scheduleLength,
 } from "@pipeline/shared/retry-schedule";
 import type { Outcome } from "./outcome.ts";
 
@@ -26,7 +26,7 @@ export function maxAttemptsOf(
   { scheduleStart, maxAttempts }: Progress,
   schedule: RetrySchedule,
 ): number {
-  return maxAttempts ?? scheduleStart + scheduleLength(schedule) - 1;
+  return maxAttempts ?? lastAttemptOf(scheduleStart, schedule);
 }
 
 /** A receiver's Retry-After may lengthen the schedule's delay, never shorten it. `random` is in [0, 1). */

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { Decision } from "./decide.ts";
 import type { Outcome, SendResult } from "./outcome.ts";
 import {
-  type Attempt,
+  type RecordInput,
   type AttemptRecord,
   attemptRecord,
   plainRecord,
@@ -32,7 +32,7 @@ const answer = (
   status: number,
   headers: Record<string, string> = {},
 ): SendResult => ({ kind: "answer", status, headers, body: "a body" });
-const delivered: Attempt = {
+const delivered: RecordInput = {
   delivery,
   maxAttempts: 4,
   startedAt,
@@ -43,7 +43,7 @@ const delivered: Attempt = {
   signature: "v1,abc",
   createdAt: Date.parse("2026-03-01T11:00:00Z"),
 };
-const recordOf = (changes: Partial<Attempt>) =>
+const recordOf = (changes: Partial<RecordInput>) =>
   JSON.parse(attemptRecord({ ...delivered, ...changes })) as AttemptRecord;
 const retryable: Outcome = {
   kind: "retryable",

@@ -22,7 +22,7 @@ export interface AttemptRecord {
   delivery?: Record<string, string | number | null>;
 }
 
-export interface Attempt {
+export interface RecordInput {
   delivery: Delivery;
   maxAttempts: number;
   /** Ms since 1970. */
@@ -59,7 +59,7 @@ function keptHeaders(headers: Record<string, string>): Record<string, string> {
 }
 
 /** JSON text of the attempt's record; the delivery's secret and headers must be sealed already. */
-export function attemptRecord(attempt: Attempt): string {
+export function attemptRecord(attempt: RecordInput): string {
   const { delivery, outcome, decision, result, startedAt, durationMs } =
     attempt;
   const record: AttemptRecord = {

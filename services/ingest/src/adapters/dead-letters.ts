@@ -1,11 +1,7 @@
 // The dead stream, read newest first.
-import type { Keys } from "@pipeline/shared/keys";
-import type { Redis } from "@pipeline/shared/redis";
-import {
-  type DeadLetter,
-  type DeadLetterFilter,
-  matches,
-} from "../core/dead-letter.ts";
+import type { DeadLetter } from "@pipeline/shared/queue/dead-letter";
+import type { DeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { type DeadLetterFilter, matches } from "../core/dead-letter.ts";
 import { reaching } from "./queue.ts";
 
 const READ_COUNT = 100;
@@ -26,12 +22,6 @@ export interface DeadLetterPage {
   nextCursor: string | null;
 }
 
-function toFields(flat: string[]): Record<string, string> {
-  const fields: Record<string, string> = {};
-  for (let i = 0; i + 1 < flat.length; i += 2) fields[flat[i]!] = flat[i + 1]!;
-  return fields;
-}
-
 /** An entry id begins with its time, so bounds in time are bounds in ids. */
 function bounds({ before, after, cursor }: DeadLetterQuery): {
   newest: string;
@@ -44,37 +34,29 @@ function bounds({ before, after, cursor }: DeadLetterQuery): {
   };
 }
 
-export function createDeadLetters(redis: Redis, keys: Keys) {
+export function createDeadLetterReads(deadLetters: DeadLetters) {
   return {
     /** Null when there is no such dead letter (any more). */
-    find: async (entryId: string): Promise<DeadLetter | null> => {
-      const [entry] = await reaching(redis.xrange(keys.dead, entryId, entryId));
-      return entry === undefined
-        ? null
-        : { entryId: entry[0], fields: toFields(entry[1]) };
-    },
+    find: (entryId: string) => reaching(deadLetters.find(entryId)),
 
     list: async (query: DeadLetterQuery): Promise<DeadLetterPage> => {
       const letters: DeadLetter[] = [];
       const { newest, oldest } = bounds(query);
       let from = newest;
       for (let scanned = 0; scanned < MAX_SCANNED; scanned += READ_COUNT) {
-        const entries = await reaching(
-          redis.xrevrange(keys.dead, from, oldest, "COUNT", READ_COUNT),
-        );
-        for (const [entryId, flat] of entries) {
-          const letter = { entryId, fields: toFields(flat) };
+        const read = await reaching(deadLetters.page(from, oldest, READ_COUNT));
+        for (const letter of read) {
           if (!matches(letter, query)) continue;
           if (letters.length === query.limit)
             return { letters, nextCursor: letters.at(-1)!.entryId };
           letters.push(letter);
         }
-        if (entries.length < READ_COUNT) return { letters, nextCursor: null };
-        from = `(${entries.at(-1)![0]}`;
+        if (read.length < READ_COUNT) return { letters, nextCursor: null };
+        from = `(${read.at(-1)!.entryId}`;
       }
       return { letters, nextCursor: from.slice(1) };
     },
   };
 }
 
-export type DeadLetters = ReturnType<typeof createDeadLetters>;
+export type DeadLetterReads = ReturnType<typeof createDeadLetterReads>;

@@ -4,7 +4,7 @@ import {
   type SupabaseClient,
   unwrap,
 } from "@pipeline/shared/database";
-import type { DeliveryRow } from "@pipeline/shared/entries";
+import type { DeliveryRow } from "@pipeline/shared/delivery-row";
 import type { Cursor } from "../core/cursor.ts";
 import {
   ATTEMPT_COLUMNS,
@@ -16,13 +16,18 @@ import type { PlannedDelivery } from "../core/plan-delivery.ts";
 import type { DatabaseGate } from "./database-gate.ts";
 
 export interface CreatedRow {
-  outcome: "created" | "existing" | "conflict";
+  creation: "created" | "existing" | "conflict";
   id: string;
   lead_id: string | null;
   webhook_url: string | null;
   status: string;
   attempt: number;
 }
+
+/** As the database function answers; its column keeps the name that the services before this one read. */
+type CreatedAnswer = Omit<CreatedRow, "creation"> & {
+  outcome: CreatedRow["creation"];
+};
 
 export interface DeliveryFilter {
   deliveryId?: string | undefined;
@@ -67,7 +72,7 @@ function insertable({
 
 function newRow({ delivery }: PlannedDelivery): CreatedRow {
   return {
-    outcome: "created",
+    creation: "created",
     id: delivery.id,
     lead_id: delivery.leadId,
     webhook_url: delivery.webhookUrl,
@@ -85,9 +90,10 @@ export function createDeliveryWrites(
     create: async (planned: PlannedDelivery[]): Promise<CreatedRow[]> => {
       const text = JSON.stringify(planned.map(insertable));
       const rows = await gate.run(() =>
-        callWithText<CreatedRow[]>("create_deliveries", text),
+        callWithText<CreatedAnswer[]>("create_deliveries", text),
       );
-      return rows.length === 0 ? planned.map(newRow) : rows;
+      if (rows.length === 0) return planned.map(newRow);
+      return rows.map(({ outcome, ...row }) => ({ ...row, creation: outcome }));
     },
 
     /** Null when there is no such delivery. */

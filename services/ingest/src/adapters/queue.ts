@@ -1,20 +1,18 @@
-// What ingest does in Redis: asks for room, enqueues, sends again, cancels, counts.
+// What ingest asks of the queue, with Redis's faults as REDIS_UNAVAILABLE: room for new deliveries, enqueueing, and what a
+// person does to a delivery by hand.
 import { errorMessage, PipelineError } from "@pipeline/shared/errors";
 import { type Delivery, toFields } from "@pipeline/shared/entries";
-import { DISPATCHERS_GROUP, type Keys } from "@pipeline/shared/keys";
-import { isGroupMissing, type Redis } from "@pipeline/shared/redis";
-import type { RequeueResult, Scripts } from "@pipeline/shared/scripts";
+import type { Inspection } from "@pipeline/shared/queue/inspection";
+import type { Producer } from "@pipeline/shared/queue/producer";
+import type { Retries } from "@pipeline/shared/queue/retries";
 import type { Warn } from "../throttled-warning.ts";
 
 const MAX_CHUNK_ITEMS = 200;
 
-/** Where Redis holds a delivery: in the stream, among the retries, on its way to Postgres, or nowhere. */
-export type Home = "queued" | "retry" | "unrecorded" | "none";
-
 export interface QueueOptions {
-  redis: Redis;
-  scripts: Scripts;
-  keys: Keys;
+  producer: Producer;
+  retries: Retries;
+  inspection: Inspection;
   maxLength: number;
   warn: Warn;
 }
@@ -32,33 +30,10 @@ export async function reaching<Result>(call: Promise<Result>): Promise<Result> {
   }
 }
 
-export function createQueue({
-  redis,
-  scripts,
-  keys,
-  maxLength,
-  warn,
-}: QueueOptions) {
-  // Admitted and not yet in the stream: without them, flushes side by side would all see the same room.
-  let underWay = 0;
-
-  async function measureRoom(): Promise<number> {
-    const [length, write] = await Promise.allSettled([
-      redis.xlen(keys.stream),
-      // Writes nothing, yet Redis refuses it, as it would the enqueue, when its memory is full.
-      redis.setrange(keys.epoch, 0, ""),
-    ]);
-    if (
-      write.status === "rejected" &&
-      errorMessage(write.reason).startsWith("OOM")
-    ) {
-      warn("queue.out_of_memory", { err: write.reason as Error });
-      return 0;
-    }
-    return length.status === "fulfilled"
-      ? maxLength - length.value - underWay
-      : Infinity;
-  }
+export function createQueue(options: QueueOptions) {
+  const { producer, retries, inspection, maxLength, warn } = options;
+  // Taken and not yet in the stream: otherwise flushes side by side would all see the same room.
+  let taken = 0;
 
   async function enqueueChunk(deliveries: Delivery[]): Promise<number> {
     try {
@@ -66,7 +41,7 @@ export function createQueue({
         id: delivery.id,
         fields: toFields(delivery),
       }));
-      const entryIds = await scripts.enqueue(items, maxLength);
+      const entryIds = await producer.enqueue(items, maxLength);
       const enqueued = entryIds.filter((entryId) => entryId !== null).length;
       if (enqueued < deliveries.length)
         warn("delivery.enqueue_deferred", { reason: "the queue is full" });
@@ -81,16 +56,25 @@ export function createQueue({
   }
 
   return {
-    /** How many of `want` new deliveries the queue takes; all while Redis is away, since their rows will be reconciled. */
-    admit: async (want: number): Promise<number> => {
-      const admitted = Math.max(0, Math.min(want, await measureRoom()));
-      underWay += admitted;
-      return admitted;
+    /**
+     * How many of `want` new deliveries the queue has room for; all while Redis is away, since their rows will be
+     * reconciled. The room is kept until `returnRoom`.
+     */
+    takeRoom: async (want: number): Promise<number> => {
+      const { length, isOutOfMemory } = await producer.measure();
+      if (isOutOfMemory) {
+        warn("queue.out_of_memory", {});
+        return 0;
+      }
+      const room = length === null ? Infinity : maxLength - length - taken;
+      const granted = Math.max(0, Math.min(want, room));
+      taken += granted;
+      return granted;
     },
 
-    /** Ends an admission, whatever became of it. */
-    release: (admitted: number): void => {
-      underWay -= admitted;
+    /** The deliveries are in the stream, or will not be. */
+    returnRoom: (granted: number): void => {
+      taken -= granted;
     },
 
     /** Resolves to the number enqueued; the others have their rows, from which the retry-scheduler enqueues them. */
@@ -102,47 +86,11 @@ export function createQueue({
       return enqueued.reduce((sum, count) => sum + count, 0);
     },
 
-    home: async (id: string): Promise<Home> => {
-      const place = await reaching(redis.hget(keys.inflight, id));
-      if (place === null) return "none";
-      if (place === "retry") return "retry";
-      if (place.startsWith("log:")) return "unrecorded";
-      const entries = await reaching(redis.xrange(keys.stream, place, place));
-      return entries.length > 0 ? "queued" : "none";
-    },
-
-    requeue: (
-      delivery: Delivery,
-      deadEntryId: string | null,
-    ): Promise<RequeueResult> =>
-      reaching(scripts.requeue(delivery.id, toFields(delivery), deadEntryId)),
-
-    cancel: (id: string) => reaching(scripts.cancel(id)),
-
-    counts: async () => {
-      const pending = redis
-        .xpending(keys.stream, DISPATCHERS_GROUP)
-        .catch((error: unknown) => {
-          if (isGroupMissing(error)) return [0]; // no dispatcher has ever started
-          throw error;
-        });
-      const [length, [inFlight], retries, dead, unrecorded] = await reaching(
-        Promise.all([
-          redis.xlen(keys.stream),
-          pending as Promise<[number]>,
-          redis.zcard(keys.retries),
-          redis.xlen(keys.dead),
-          redis.xlen(keys.log),
-        ]),
-      );
-      return {
-        waiting: Math.max(0, length - inFlight),
-        inFlight,
-        retries,
-        dead,
-        unrecorded,
-      };
-    },
+    locate: (id: string) => reaching(inspection.locate(id)),
+    counts: () => reaching(inspection.counts()),
+    cancel: (id: string) => reaching(retries.cancel(id)),
+    requeue: (delivery: Delivery, deadEntryId: string | null) =>
+      reaching(retries.requeue(delivery.id, toFields(delivery), deadEntryId)),
   };
 }
 

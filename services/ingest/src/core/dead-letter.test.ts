@@ -1,25 +1,27 @@
-import { describe, expect, it } from "vitest";
-import { deadLetterView, matches, parseDeadLetter } from "./dead-letter.ts";
+import { decodeDeadLetter } from "@pipeline/shared/queue/dead-letter";
+import { describe, expect, test } from "vitest";
+import { deadLetterView, matches } from "./dead-letter.ts";
 
 const id = "00000000-0000-4000-8000-000000000001";
-const letter = {
-  entryId: "1770000000000-3",
-  fields: {
-    id,
-    webhook_url: "https://hooks.example.com/secret/path",
-    payload: "{}",
-    secret: "sealed:v1:x",
-    event: "lead_captured",
-    attempt: "4",
-    reason: "HTTP 500 Internal Server Error",
-    failed_at: "2026-02-02T02:40:00.000Z",
-  },
+const fields = {
+  kind: "delivery",
+  id,
+  webhook_url: "https://hooks.example.com/secret/path",
+  payload: "{}",
+  secret: "sealed:v1:x",
+  event: "lead_captured",
+  attempt: "4",
+  reason: "HTTP 500 Internal Server Error",
+  failed_at: "2026-02-02T02:40:00.000Z",
 };
+const decode = (given: Record<string, string>) =>
+  decodeDeadLetter("s", "1770000000000-3", Object.entries(given).flat());
 
 describe("a dead letter", () => {
-  it("is shown without its secret, payload and path", () => {
-    expect(deadLetterView("s", letter)).toEqual({
+  test("is shown without its secret, payload and path", () => {
+    expect(deadLetterView(decode(fields))).toEqual({
       entryId: "1770000000000-3",
+      kind: "delivery",
       deliveryId: id,
       leadId: null,
       endpointId: null,
@@ -31,11 +33,9 @@ describe("a dead letter", () => {
     });
   });
 
-  it("is shown as far as it can be read when it is garbage", () => {
-    const view = deadLetterView("s", {
-      entryId: "1770000000000-0",
-      fields: { id: "x", webhook_url: "no", attempt: "many" },
-    });
+  test("is shown as far as it can be read when it is garbage", () => {
+    const garbage = { id: "x", webhook_url: "no", attempt: "many" };
+    const view = deadLetterView(decode(garbage));
     expect(view).toMatchObject({
       webhookUrl: "(invalid URL)",
       attempt: null,
@@ -44,7 +44,7 @@ describe("a dead letter", () => {
     expect(view.deliveryId).toMatch(/^[\da-f-]{36}$/);
   });
 
-  it.each([
+  test.each([
     [{}, true],
     [{ reason: "http 500" }, true],
     [{ reason: "timeout" }, false],
@@ -53,27 +53,6 @@ describe("a dead letter", () => {
     [{ endpointId: id }, false],
     [{ reason: "500", webhookUrlOrigin: "https://other.example" }, false],
   ])("matches the filter %j: %s", (filter, expected) => {
-    expect(matches(letter, filter)).toBe(expected);
-  });
-
-  it("holds the delivery as it was", () => {
-    expect(parseDeadLetter("s", letter)).toMatchObject({
-      ok: true,
-      delivery: {
-        id,
-        webhookUrl: letter.fields.webhook_url,
-        payload: "{}",
-        attempt: 4,
-      },
-    });
-  });
-
-  it("says what it lacks when it cannot be sent", () => {
-    expect(
-      parseDeadLetter("s", { entryId: "1-1", fields: { id, reason: "x" } }),
-    ).toMatchObject({
-      ok: false,
-      issues: [{ path: "payload" }, { path: "webhook_url" }],
-    });
+    expect(matches(decode(fields), filter)).toBe(expected);
   });
 });

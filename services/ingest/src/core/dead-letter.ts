@@ -1,15 +1,6 @@
-// Dead letters: the entry as it was, with the reason and the time of its end.
-import {
-  deriveDeliveryId,
-  type ParsedEntry,
-  parseEntry,
-} from "@pipeline/shared/entries";
+// Dead letters as the API shows and filters them.
 import { maskUrl } from "@pipeline/shared/mask-url";
-
-export interface DeadLetter {
-  entryId: string;
-  fields: Record<string, string>;
-}
+import type { DeadLetter } from "@pipeline/shared/queue/dead-letter";
 
 export interface DeadLetterFilter {
   /** Part of the reason, in any case. */
@@ -18,69 +9,35 @@ export interface DeadLetterFilter {
   webhookUrlOrigin?: string | undefined;
 }
 
-function optional(text: string | undefined): string | null {
-  return text === undefined || text === "" ? null : text;
-}
-
-/** Entry ids begin with their time in ms; `failed_at` is the same moment, for people. */
-export function failedAt({ entryId, fields }: DeadLetter): string {
-  return (
-    optional(fields["failed_at"]) ??
-    new Date(Number(entryId.split("-")[0])).toISOString()
-  );
-}
-
-export function deadLetterId(
-  streamKey: string,
-  { entryId, fields }: DeadLetter,
-): string {
-  const own = optional(fields["id"]);
-  return own !== null && /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(own)
-    ? own.toLowerCase()
-    : deriveDeliveryId(streamKey, entryId);
-}
-
-export function deadLetterView(streamKey: string, letter: DeadLetter) {
-  const { fields } = letter;
+export function deadLetterView(letter: DeadLetter) {
+  const { entryId, kind, deliveryId, reason, failedAt, fields } = letter;
+  const text = (name: string) => fields[name] || null;
   const attempt = Number(fields["attempt"] ?? 1);
   return {
-    entryId: letter.entryId,
-    deliveryId: deadLetterId(streamKey, letter),
-    leadId: optional(fields["lead_id"]),
-    endpointId: optional(fields["endpoint_id"]),
-    event: optional(fields["event"]),
-    webhookUrl: maskUrl(optional(fields["webhook_url"])),
-    reason: optional(fields["reason"]),
-    failedAt: failedAt(letter),
+    entryId,
+    kind,
+    deliveryId,
+    leadId: text("lead_id"),
+    endpointId: text("endpoint_id"),
+    event: text("event"),
+    webhookUrl: maskUrl(text("webhook_url")),
+    reason,
+    failedAt,
     attempt: Number.isInteger(attempt) ? attempt : null,
   };
 }
 
 export function matches(
-  { fields }: DeadLetter,
-  filter: DeadLetterFilter,
-): boolean {
-  const { reason, endpointId, webhookUrlOrigin } = filter;
-  const url = fields["webhook_url"] ?? "";
-  return (
-    (reason === undefined ||
-      (fields["reason"] ?? "").toLowerCase().includes(reason.toLowerCase())) &&
-    (endpointId === undefined || fields["endpoint_id"] === endpointId) &&
-    (webhookUrlOrigin === undefined ||
-      (URL.canParse(url) && new URL(url).origin === webhookUrlOrigin))
-  );
-}
-
-/** The delivery that a dead letter holds, or what keeps it from being sent. */
-export function parseDeadLetter(
-  streamKey: string,
   letter: DeadLetter,
-): ParsedEntry {
-  const { reason: _reason, failed_at: _failedAt, ...fields } = letter.fields;
-  const id = deadLetterId(streamKey, letter);
-  return parseEntry(
-    streamKey,
-    letter.entryId,
-    Object.entries({ ...fields, id }).flat(),
+  { reason, endpointId, webhookUrlOrigin }: DeadLetterFilter,
+): boolean {
+  const { endpoint_id, webhook_url = "" } = letter.fields;
+  const ownReason = (letter.reason ?? "").toLowerCase();
+  return (
+    (reason === undefined || ownReason.includes(reason.toLowerCase())) &&
+    (endpointId === undefined || endpoint_id === endpointId) &&
+    (webhookUrlOrigin === undefined ||
+      (URL.canParse(webhook_url) &&
+        new URL(webhook_url).origin === webhookUrlOrigin))
   );
 }

@@ -1,11 +1,11 @@
 // The body of POST /api/webhook-delivery, and of each item of a batch.
 import {
-  EVENTS,
   FORMATS,
   isHttpUrl,
   MAX_PAYLOAD_BYTES,
 } from "@pipeline/shared/entries";
 import { z } from "zod";
+import { EVENTS } from "./events.ts";
 
 export type JsonObject = Record<string, unknown>;
 

@@ -3,14 +3,14 @@
 import type { FORMATS } from "@pipeline/shared/entries";
 import { isObject, type JsonObject } from "./delivery-request.ts";
 import { CAMPAIGN_KEYS, LEAD_KEYS } from "./lead-payload.ts";
-import { type Outcome, refuse } from "./refusal.ts";
+import { type Result, refuse } from "./refusal.ts";
 
 export type Format = (typeof FORMATS)[number];
 
 export function formatPayload(
   format: Format,
   payload: JsonObject,
-): Outcome<JsonObject> {
+): Result<JsonObject> {
   if (format === "raw" || !isObject(payload["lead"]))
     return { ok: true, value: payload };
   switch (format) {
@@ -108,7 +108,7 @@ function zapierPayload(payload: JsonObject): JsonObject {
 }
 
 /** Kit API v4, POST /v4/subscribers. Custom fields are text, and a key without a value would only be refused. */
-function convertkitPayload(payload: JsonObject): Outcome<JsonObject> {
+function convertkitPayload(payload: JsonObject): Result<JsonObject> {
   const {
     event,
     lead,

@@ -8,7 +8,7 @@ import {
   SAMPLE_LEAD,
   withOverrides,
 } from "./lead-payload.ts";
-import { type Outcome, refuse } from "./refusal.ts";
+import { type Result, refuse } from "./refusal.ts";
 import { requestHash } from "./request-hash.ts";
 import { payloadText } from "./storable-payload.ts";
 
@@ -57,7 +57,7 @@ function endpointFormat(endpoint: EndpointRow | null): Format {
 function checkEndpoint(
   request: DeliveryRequest,
   endpoint: EndpointRow | null,
-): Outcome<EndpointRow | null> {
+): Result<EndpointRow | null> {
   if (request.endpointId === undefined) return { ok: true, value: null };
   if (endpoint === null)
     return refuse(404, "endpointId", "is not a known endpoint");
@@ -92,7 +92,7 @@ function eventOf(request: DeliveryRequest): string {
 function buildPayload(
   { request, lead, now }: PlanInput,
   format: Format,
-): Outcome<string> {
+): Result<string> {
   let base = request.payload;
   if (request.leadId !== undefined) {
     if (lead === null) return refuse(404, "leadId", "is not a known lead");
@@ -113,7 +113,7 @@ function sealHeaders(headers: unknown, seal: PlanInput["seal"]): string | null {
     : null;
 }
 
-export function planDelivery(input: PlanInput): Outcome<PlannedDelivery> {
+export function planDelivery(input: PlanInput): Result<PlannedDelivery> {
   const { request, lead, seal } = input;
   const checked = checkEndpoint(request, input.endpoint);
   if (!checked.ok) return checked;

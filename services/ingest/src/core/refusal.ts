@@ -14,7 +14,7 @@ export interface Refusal {
   retryAfterSeconds?: number;
 }
 
-export type Outcome<Value> =
+export type Result<Value> =
   { ok: true; value: Value } | { ok: false; refusal: Refusal };
 
 /** A refusal that blames one field. */

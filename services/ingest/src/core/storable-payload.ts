@@ -1,13 +1,13 @@
 // What keeps a payload from being sent or stored; found here so that the caller hears of it by name.
 import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
-import { type Outcome, refuse } from "./refusal.ts";
+import { type Result, refuse } from "./refusal.ts";
 
 // JSON.stringify writes \u escapes only for control characters and lone surrogates; an even number of backslashes before
 // one means that the escape is real and not part of a text.
 const UNSTORABLE = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
 
 /** The payload as the JSON text that is stored and sent. */
-export function payloadText(payload: object): Outcome<string> {
+export function payloadText(payload: object): Result<string> {
   const text = JSON.stringify(payload);
   if (
     text.length > MAX_PAYLOAD_BYTES ||

@@ -3,24 +3,14 @@ import swaggerUi from "@fastify/swagger-ui";
 import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import { addOpsRoutes, type OpsOptions } from "@pipeline/shared/ops-server";
-import Fastify, {
-  type FastifyInstance,
-  type FastifyReply,
-  type FastifyTypeProvider,
-} from "fastify";
+import Fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import {
   jsonSchemaTransform,
   jsonSchemaTransformObject,
 } from "fastify-type-provider-zod";
-import type { z } from "zod";
 import type { Warn } from "../throttled-warning.ts";
 import { requireApiKey } from "./authorization.ts";
-import {
-  addErrorHandling,
-  InvalidRequest,
-  toErrorBody,
-  toIssues,
-} from "./errors.ts";
+import { addErrorHandling, toErrorBody } from "./errors.ts";
 import type { Metrics } from "./metrics.ts";
 import {
   addDeadLetterRoutes,
@@ -29,6 +19,7 @@ import {
 import { addInspectRoutes, type InspectRoutes } from "./routes/inspect.ts";
 import { addManageRoutes, type ManageRoutes } from "./routes/manage.ts";
 import { addSubmitRoutes, type SubmitRoutes } from "./routes/submit.ts";
+import { withSchemas } from "./typed-server.ts";
 
 export interface ServerOptions {
   apiKeys: readonly string[];
@@ -37,28 +28,6 @@ export interface ServerOptions {
   routes: SubmitRoutes & InspectRoutes & ManageRoutes & DeadLetterRoutes;
   logger: Logger;
   warn: Warn;
-}
-
-/** Requests have the types of their routes' zod schemas. */
-interface ZodTypes extends FastifyTypeProvider {
-  validator: this["schema"] extends z.ZodType
-    ? z.output<this["schema"]>
-    : unknown;
-}
-
-/** A server that validates with the zod schemas of its routes. */
-export type ApiServer = ReturnType<typeof withSchemas>;
-
-function withSchemas(server: FastifyInstance) {
-  server.setValidatorCompiler<z.ZodType>(({ schema }) => (data: unknown) => {
-    const parsed = schema.safeParse(data);
-    return parsed.success
-      ? { value: parsed.data }
-      : { error: new InvalidRequest(toIssues(parsed.error)) };
-  });
-  // The response schemas are the document's; checking our own answers against them costs more than making the answers.
-  server.setSerializerCompiler(() => (data: unknown) => JSON.stringify(data));
-  return server.withTypeProvider<ZodTypes>();
 }
 
 /** JSON only. A body may be absent, as it is with retry and cancel, whatever content type a client names. */

@@ -1,25 +1,21 @@
 import { z } from "zod";
-import type {
-  DeadLetterQuery,
-  DeadLetters,
-} from "../../adapters/dead-letters.ts";
+import type { DeadLetterReads } from "../../adapters/dead-letters.ts";
 import { deadLetterView } from "../../core/dead-letter.ts";
 import { refuse } from "../../core/refusal.ts";
+import type { ReplayAll } from "../../replay-all.ts";
 import type { Resend } from "../../resend.ts";
 import { errorBody, sendRefusal } from "../errors.ts";
-import type { ApiServer } from "../server.ts";
-import { instant, pageSize } from "./inspect.ts";
+import { instant, pageSize } from "../schemas.ts";
+import type { ApiServer } from "../typed-server.ts";
 
 export interface DeadLetterRoutes {
-  deadLetters: DeadLetters;
+  deadLetters: DeadLetterReads;
   resend: Resend;
-  streamKey: string;
+  replayAll: ReplayAll;
 }
 
 const ENTRY_ID = /^\d{1,19}-\d{1,19}$/;
 const MAX_REPLAYED = 10_000;
-const READ_AT_ONCE = 200;
-const REPLAYED_AT_ONCE = 8;
 
 const listQuery = z.object({
   reason: z
@@ -59,6 +55,10 @@ const replayRequest = z.object({
 const letterBody = z
   .object({
     entryId: z.string(),
+    kind: z.enum(["delivery", "entry", "record"]).meta({
+      description:
+        "A delivery that was given up, an entry that never parsed, or a record that Postgres refused.",
+    }),
     deliveryId: z.string(),
     leadId: z.string().nullable(),
     endpointId: z.string().nullable(),
@@ -83,7 +83,7 @@ const bulkBody = z.object({
 
 export function addDeadLetterRoutes(
   server: ApiServer,
-  { deadLetters, resend, streamKey }: DeadLetterRoutes,
+  { deadLetters, resend, replayAll }: DeadLetterRoutes,
 ): void {
   server.get(
     "/dead-letters",
@@ -104,8 +104,11 @@ export function addDeadLetterRoutes(
     },
     async (request, reply) => {
       const { letters, nextCursor } = await deadLetters.list(request.query);
-      const views = letters.map((letter) => deadLetterView(streamKey, letter));
-      return reply.send({ status: "success", deadLetters: views, nextCursor });
+      return reply.send({
+        status: "success",
+        deadLetters: letters.map(deadLetterView),
+        nextCursor,
+      });
     },
   );
 
@@ -137,50 +140,13 @@ export function addDeadLetterRoutes(
           reply,
           refuse(404, "entryId", "is not a known dead letter").refusal,
         );
-      const outcome = await resend.replay(letter);
-      if (!outcome.ok) return sendRefusal(reply, outcome.refusal);
+      const result = await resend.replay(letter);
+      if (!result.ok) return sendRefusal(reply, result.refusal);
       return reply
         .code(202)
-        .send({ status: "success", delivery: outcome.value });
+        .send({ status: "success", delivery: result.value });
     },
   );
-
-  async function replayAll(
-    query: DeadLetterQuery,
-    isDryRun: boolean,
-  ): Promise<Omit<z.output<typeof bulkBody>, "status">> {
-    const skipped: { entryId: string; error: string }[] = [];
-    let count = 0;
-    let cursor: string | undefined;
-    do {
-      const limit = Math.min(
-        READ_AT_ONCE,
-        query.limit - count - skipped.length,
-      );
-      const { letters, nextCursor } = await deadLetters.list({
-        ...query,
-        limit,
-        cursor,
-      });
-      if (isDryRun) count += letters.length;
-      else {
-        const replay = async (
-          { entryId }: { entryId: string },
-          letter: (typeof letters)[number],
-        ) => {
-          const outcome = await resend.replay(letter);
-          if (outcome.ok) count++;
-          else skipped.push({ entryId, error: outcome.refusal.error });
-        };
-        for (let start = 0; start < letters.length; start += REPLAYED_AT_ONCE) {
-          const group = letters.slice(start, start + REPLAYED_AT_ONCE);
-          await Promise.all(group.map((letter) => replay(letter, letter)));
-        }
-      }
-      cursor = nextCursor ?? undefined;
-    } while (cursor !== undefined && count + skipped.length < query.limit);
-    return { dryRun: isDryRun, count, skipped };
-  }
 
   server.post(
     "/dead-letters/replay",

@@ -6,8 +6,8 @@ import { deliverySummary } from "../../core/delivery-view.ts";
 import { refuse } from "../../core/refusal.ts";
 import type { Resend } from "../../resend.ts";
 import { errorBody, sendRefusal } from "../errors.ts";
-import type { ApiServer } from "../server.ts";
-import { summaryBody } from "./inspect.ts";
+import { summaryBody } from "../schemas.ts";
+import type { ApiServer } from "../typed-server.ts";
 
 export interface ManageRoutes {
   resend: Resend;
@@ -40,11 +40,11 @@ export function addManageRoutes(
     async (request, reply) => {
       const { id } = request.params;
       if (!isUuid(id)) return sendRefusal(reply, UNKNOWN);
-      const outcome = await resend.retry(id.toLowerCase());
-      if (!outcome.ok) return sendRefusal(reply, outcome.refusal);
+      const result = await resend.retry(id.toLowerCase());
+      if (!result.ok) return sendRefusal(reply, result.refusal);
       return reply
         .code(202)
-        .send({ status: "success", delivery: deliverySummary(outcome.value) });
+        .send({ status: "success", delivery: deliverySummary(result.value) });
     },
   );
 

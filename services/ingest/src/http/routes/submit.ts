@@ -5,7 +5,7 @@ import {
   idempotencyKey,
 } from "../../core/delivery-request.ts";
 import {
-  type Outcome,
+  type Result,
   refuse,
   type Refusal,
   UNAVAILABLE,
@@ -18,7 +18,7 @@ import {
   toErrorBody,
   toIssues,
 } from "../errors.ts";
-import type { ApiServer } from "../server.ts";
+import type { ApiServer } from "../typed-server.ts";
 
 /** Room for a thousand ordinary leads; larger payloads need smaller batches. */
 const BATCH_BYTES = 16 * 1024 * 1024;
@@ -76,7 +76,7 @@ export function addSubmitRoutes(
   /** A fault is a refusal here, so that in a batch it concerns one item and not those already stored. */
   async function accept(
     request: z.output<typeof deliveryRequest>,
-  ): Promise<Outcome<Accepted>> {
+  ): Promise<Result<Accepted>> {
     try {
       return await intake.accept(request);
     } catch (error) {
@@ -113,19 +113,19 @@ export function addSubmitRoutes(
           ).refusal,
         );
       }
-      const outcome = await accept(
+      const result = await accept(
         key === undefined
           ? request.body
           : { ...request.body, idempotencyKey: key },
       );
-      if (!outcome.ok) return sendRefusal(reply, outcome.refusal);
+      if (!result.ok) return sendRefusal(reply, result.refusal);
       return reply
-        .code(outcome.value.isNew ? 202 : 200)
-        .send(toReceiptBody(outcome.value));
+        .code(result.value.isNew ? 202 : 200)
+        .send(toReceiptBody(result.value));
     },
   );
 
-  async function acceptItem(item: unknown): Promise<Outcome<Accepted>> {
+  async function acceptItem(item: unknown): Promise<Result<Accepted>> {
     const parsed = deliveryRequest.safeParse(item);
     if (parsed.success) return accept(parsed.data);
     const { message, issues } = new InvalidRequest(toIssues(parsed.error));
@@ -144,15 +144,15 @@ export function addSubmitRoutes(
       },
     },
     async (request, reply) => {
-      const outcomes = await Promise.all(
+      const results = await Promise.all(
         request.body.deliveries.map(acceptItem),
       );
-      const unavailable = commonFault(outcomes);
+      const unavailable = commonFault(results);
       if (unavailable !== null) return sendRefusal(reply, unavailable);
-      const deliveries = outcomes.map((outcome) =>
-        outcome.ok
-          ? toReceiptBody(outcome.value)
-          : toErrorBody(outcome.refusal.error, outcome.refusal.issues),
+      const deliveries = results.map((result) =>
+        result.ok
+          ? toReceiptBody(result.value)
+          : toErrorBody(result.refusal.error, result.refusal.issues),
       );
       return reply.code(202).send({ status: "success", deliveries });
     },
@@ -160,12 +160,10 @@ export function addSubmitRoutes(
 }
 
 /** The 503 that every item got: then the batch as a whole may be sent again. */
-function commonFault(outcomes: Outcome<Accepted>[]): Refusal | null {
-  const [first] = outcomes;
+function commonFault(results: Result<Accepted>[]): Refusal | null {
+  const [first] = results;
   if (first === undefined || first.ok) return null;
-  return outcomes.every(
-    (outcome) => !outcome.ok && outcome.refusal.status === 503,
-  )
+  return results.every((result) => !result.ok && result.refusal.status === 503)
     ? first.refusal
     : null;
 }

@@ -1,0 +1,42 @@
+// Telling faults of the moment from refusals, by the code that Postgres or PostgREST answered with.
+import { PipelineError } from "./errors.ts";
+
+export interface DatabaseError {
+  message: string;
+  /** An SQLSTATE, or a code of PostgREST's own. */
+  code?: string | undefined;
+}
+
+/**
+ * Codes that blame the rows: data exceptions (22), broken constraints (23), limits (54), `raise` (P0001), and JSON that
+ * PostgREST cannot read (PGRST102). Anything else (no connection, a timeout, a missing function or grant, a wrong key)
+ * blames the moment or the set-up, and is worth another try: taking it for a refusal would throw good records away.
+ */
+const REFUSALS = /^(22\w{3}|23\w{3}|54\w{3}|P0001|PGRST102)$/;
+const SQL_STATE = /^[0-9A-Z]{5}$/;
+
+/** A refusal may quote the value that was refused, however long. */
+const LONGEST_MESSAGE = 300;
+
+/**
+ * What an answer of PostgREST's that is no success means: DATABASE_UNAVAILABLE when the same call may work later,
+ * DATABASE_REFUSED when it never will. The message keeps the database's own words but not its `details`, which quote row
+ * values.
+ */
+export function databaseFault(
+  status: number,
+  { message, code = "" }: DatabaseError,
+): PipelineError {
+  const hint =
+    status === 401 || status === 403
+      ? " (is SUPABASE_SERVICE_ROLE_KEY the service role's?)"
+      : "";
+  return new PipelineError(
+    REFUSALS.test(code) ? "DATABASE_REFUSED" : "DATABASE_UNAVAILABLE",
+    `Supabase answered ${status} ${code}: ${message.slice(0, LONGEST_MESSAGE)}${hint}`.replaceAll(
+      /\s+/g,
+      " ",
+    ),
+    SQL_STATE.test(code) ? { sqlState: code } : {},
+  );
+}

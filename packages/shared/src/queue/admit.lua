@@ -1,0 +1,32 @@
+-- Makes each entry just read its delivery's home. An entry whose delivery has another home (another entry, a waiting
+-- retry, an unrecorded outcome) is a duplicate and is removed.
+-- ARGV  group, then per entry: entryId, deliveryId
+-- Returns per entry: 1 admitted; 0 removed as a duplicate, or already settled by another because the reader had stalled.
+local group = ARGV[1]
+mayWriteWhenFull() -- what waits must go on being read
+
+local ids = {}
+for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
+local known, newHomes, given = redis.call('HMGET', homes, unpack(ids)), {}, {}
+local results = {}
+for i, deliveryId in ipairs(ids) do
+  local entryId = ARGV[2 * i]
+  local home = given[deliveryId] or known[i]
+  -- While the home is this entry, nobody has settled it.
+  local admitted = home == entryId
+  -- An entry that is gone has been settled, and perhaps recorded: a home given to it now would never be taken back.
+  if not admitted and entryExists(stream, entryId) then
+    if realHome(deliveryId, home) then
+      redis.call('XACK', stream, group, entryId)
+      redis.call('XDEL', stream, entryId)
+    else
+      newHomes[#newHomes + 1] = deliveryId
+      newHomes[#newHomes + 1] = entryId
+      given[deliveryId] = entryId
+      admitted = true
+    end
+  end
+  results[i] = admitted and 1 or 0
+end
+if #newHomes > 0 then redis.call('HSET', homes, unpack(newHomes)) end
+return results

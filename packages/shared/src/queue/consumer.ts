@@ -1,0 +1,131 @@
+// What a dispatcher does with deliveries in the stream: read, admit, keep, settle, give back.
+import type { Logger } from "pino";
+import { deriveDeliveryId, uuidOf } from "../entries.ts";
+import { isGroupMissing, type Redis } from "../redis.ts";
+import { type Fields, unflatten } from "./fields.ts";
+import { createGroupReader, type GroupReader } from "./group-reader.ts";
+import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
+import { queueScript } from "./script.ts";
+
+export interface EntryOfDelivery {
+  entryId: string;
+  deliveryId: string;
+}
+
+export interface Settlement extends EntryOfDelivery {
+  attempt: number;
+  kind: "success" | "retry" | "dead" | "defer";
+  delayMs: number;
+  /** The next entry (retry, defer) or the dead letter (dead). */
+  fields: Fields | null;
+  /** JSON for the recorder. */
+  record: string | null;
+}
+
+/**
+ * "late": a success that cancelled the retry another consumer had scheduled meanwhile. "stale": another consumer has settled
+ * it, so nothing was changed.
+ */
+export type SettleResult = "settled" | "late" | "stale";
+
+const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
+
+export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
+  /** Per entry: whether it is its delivery's home. Duplicates have been removed. */
+  admit: (entries: EntryOfDelivery[]) => Promise<boolean[]>;
+  /** Resets the idle time of entries still owned; resolves to those. */
+  heartbeat: (entryIds: string[]) => Promise<string[]>;
+  /** Writes down what became of the entries and acknowledges them. Repeating changes nothing. */
+  settle: (settlements: Settlement[]) => Promise<SettleResult[]>;
+  /** What this consumer has read and not settled. */
+  pending: () => Promise<EntryOfDelivery[]>;
+  /** Gives entries back, for others to read at once; resolves to the number. */
+  release: (entries: EntryOfDelivery[]) => Promise<number>;
+}
+
+export interface ConsumerOptions {
+  /** For the blocking read alone. */
+  blocking: Redis;
+  commands: Redis;
+  keys: Keys;
+  consumer: string;
+  logger: Logger;
+}
+
+export function createConsumer(options: ConsumerOptions): Consumer {
+  const { commands, keys, consumer } = options;
+  const reader = createGroupReader({
+    ...options,
+    stream: keys.stream,
+    group: DISPATCHERS_GROUP,
+    epochKey: keys.epoch,
+  });
+  const admit = queueScript(commands, keys, "admit");
+  const heartbeat = queueScript(commands, keys, "heartbeat");
+  const settle = queueScript(commands, keys, "settle");
+  const release = queueScript(commands, keys, "release");
+  const flat = (entries: EntryOfDelivery[]) =>
+    entries.flatMap(({ entryId, deliveryId }) => [entryId, deliveryId]);
+
+  async function deliveryIdOf(entryId: string): Promise<string> {
+    const [entry] = await commands.xrange(keys.stream, entryId, entryId);
+    const { id } = unflatten(entry?.[1] ?? []);
+    return uuidOf(id) ?? deriveDeliveryId(keys.stream, entryId);
+  }
+
+  return {
+    prepare: reader.prepare,
+    read: reader.read,
+    claim: reader.claim,
+    wake: reader.wake,
+    leave: reader.leave,
+
+    admit: async (entries) => {
+      if (entries.length === 0) return [];
+      const results = await admit(DISPATCHERS_GROUP, ...flat(entries));
+      return (results as number[]).map((result) => result === 1);
+    },
+
+    heartbeat: async (entryIds) =>
+      (await heartbeat(DISPATCHERS_GROUP, consumer, ...entryIds)) as string[],
+
+    settle: async (settlements) => {
+      const args = settlements.flatMap((settlement) => [
+        settlement.entryId,
+        settlement.deliveryId,
+        settlement.attempt,
+        settlement.kind,
+        settlement.delayMs,
+        settlement.fields === null ? "" : JSON.stringify(settlement.fields),
+        settlement.record ?? "",
+      ]);
+      try {
+        const results = await settle(DISPATCHERS_GROUP, consumer, ...args);
+        return (results as number[]).map((result) => SETTLE_RESULTS[result]!);
+      } catch (error) {
+        if (!isGroupMissing(error)) throw error;
+        await reader.recover();
+        return settlements.map(() => "stale");
+      }
+    },
+
+    pending: async () => {
+      const entryIds = await reader.pending();
+      return Promise.all(
+        entryIds.map(async (entryId) => ({
+          entryId,
+          deliveryId: await deliveryIdOf(entryId),
+        })),
+      );
+    },
+
+    release: async (entries) =>
+      entries.length === 0
+        ? 0
+        : ((await release(
+            DISPATCHERS_GROUP,
+            consumer,
+            ...flat(entries),
+          )) as number),
+  };
+}

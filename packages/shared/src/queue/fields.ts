@@ -1,0 +1,14 @@
+// The fields of a stream entry or a hash: by name here, names and values in turn in Redis.
+
+export type Fields = Record<string, string>;
+
+export function flatten(fields: Fields): string[] {
+  return Object.entries(fields).flat();
+}
+
+/** Of a name that is repeated the last value counts. */
+export function unflatten(flat: readonly string[]): Fields {
+  const fields: Fields = {};
+  for (let i = 0; i + 1 < flat.length; i += 2) fields[flat[i]!] = flat[i + 1]!;
+  return fields;
+}

@@ -1,0 +1,150 @@
+// Reading a stream through a consumer group: new entries, and those whose reader has died.
+import type { Logger } from "pino";
+import { BLOCK_MS, isGroupMissing, type Redis } from "../redis.ts";
+import { keyScript } from "./script.ts";
+
+export interface StreamEntry {
+  entryId: string;
+  /** Names and values in turn. */
+  fields: string[];
+  /** How often the entry was read, this time included; 1 for a new one. */
+  timesRead: number;
+}
+
+export interface GroupReader {
+  /** Makes the stream and its group where missing; existing ones are left alone. */
+  prepare: () => Promise<void>;
+  /** Up to `count` new entries; waits for the first, `BLOCK_MS` and `waitMs` at most. Empty after `wake`. */
+  read: (count: number, waitMs: number) => Promise<StreamEntry[]>;
+  /** Takes over up to `count` entries that nobody has touched for `idleMs`. */
+  claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
+  /** Ids of the entries this consumer has read and not acknowledged; at most 10,000. */
+  pending: () => Promise<string[]>;
+  /** Ends a read that is waiting. */
+  wake: () => Promise<void>;
+  /** Removes this consumer from the group. False when it still owns entries and so was kept. */
+  leave: () => Promise<boolean>;
+  /** For a call that found no group: makes it again, and has the retry-scheduler look for what Redis has lost. */
+  recover: () => Promise<void>;
+}
+
+export interface GroupReaderOptions {
+  /** For the blocking read alone. */
+  blocking: Redis;
+  commands: Redis;
+  stream: string;
+  group: string;
+  consumer: string;
+  /** Deleted when the group is missing: without it the retry-scheduler reconciles everything. */
+  epochKey: string;
+  logger: Logger;
+}
+
+type Reply = [string, [string, string[]][]][] | null;
+
+export function createGroupReader(options: GroupReaderOptions): GroupReader {
+  const { blocking, commands, stream, group, consumer } = options;
+  const removeConsumer = keyScript(commands, "remove-consumer");
+  let claimCursor = "0-0";
+
+  async function prepare(): Promise<void> {
+    try {
+      // From 0, not $: what was added before the group existed is work too.
+      await commands.xgroup("CREATE", stream, group, "0", "MKSTREAM");
+    } catch (error) {
+      if (!String(error).includes("BUSYGROUP")) throw error;
+    }
+  }
+
+  async function recover(): Promise<void> {
+    await prepare();
+    await commands.del(options.epochKey);
+    options.logger.warn({ stream, group }, "group.recreated");
+  }
+
+  /** What `read` resolves to, or nothing when the group was gone; it has then been made again. */
+  async function orRecover<Result>(
+    read: () => Promise<Result[]>,
+  ): Promise<Result[]> {
+    try {
+      return await read();
+    } catch (error) {
+      if (!isGroupMissing(error)) throw error;
+      await recover();
+      return [];
+    }
+  }
+
+  return {
+    prepare,
+    recover,
+    read: (count, waitMs) =>
+      orRecover(async () => {
+        const reply = (await blocking.xreadgroup(
+          "GROUP",
+          group,
+          consumer,
+          "COUNT",
+          count,
+          "BLOCK",
+          Math.ceil(Math.min(waitMs, BLOCK_MS)),
+          "STREAMS",
+          stream,
+          ">",
+        )) as Reply;
+        return (reply?.[0]?.[1] ?? []).map(([entryId, fields]) => ({
+          entryId,
+          fields,
+          timesRead: 1,
+        }));
+      }),
+    claim: (count, idleMs) =>
+      orRecover(async () => {
+        const [cursor, claimed] = (await commands.xautoclaim(
+          stream,
+          group,
+          consumer,
+          idleMs,
+          claimCursor,
+          "COUNT",
+          count,
+        )) as [string, ([string, string[]] | null)[]];
+        claimCursor = cursor;
+        const entries = claimed.filter((entry) => entry !== null);
+        return Promise.all(
+          entries.map(async ([entryId, fields]) => {
+            const [state] = (await commands.xpending(
+              stream,
+              group,
+              entryId,
+              entryId,
+              1,
+            )) as [string, string, number, number][];
+            return { entryId, fields, timesRead: state?.[3] ?? 1 };
+          }),
+        );
+      }),
+    pending: () =>
+      orRecover(async () => {
+        const rows = (await commands.xpending(
+          stream,
+          group,
+          "-",
+          "+",
+          10_000,
+          consumer,
+        )) as [string][];
+        return rows.map(([entryId]) => entryId);
+      }),
+    wake: async () => {
+      // Asking the waiting connection for its id would itself wait behind the read.
+      const clients = String(await commands.client("LIST")).split("\n");
+      const client = clients.find((line) =>
+        line.includes(` name=${blocking.options.connectionName} `),
+      );
+      const id = /^id=(\d+)/.exec(client ?? "")?.[1];
+      if (id !== undefined) await commands.client("UNBLOCK", Number(id));
+    },
+    leave: async () => (await removeConsumer(stream, group, consumer)) === 1,
+  };
+}

@@ -1,0 +1,38 @@
+// Every Redis key of the pipeline. Companions carry the stream's own name as hash tag, so that all of them share one
+// cluster slot with it while producers write to a plain `webhook:deliveries`.
+
+export const DISPATCHERS_GROUP = "dispatchers";
+export const RECORDERS_GROUP = "recorders";
+
+export interface Keys {
+  stream: string;
+  retries: string;
+  retriesData: string;
+  dead: string;
+  log: string;
+  /** Hash: delivery id → the one place where the delivery is. */
+  homes: string;
+  bucket: string;
+  epoch: string;
+  /** Set while a full reconcile runs. If it is gone when the pass ends, Redis lost its data again during the pass. */
+  epochCandidate: string;
+  /** One bucket per endpoint; `endpoint` is its id or a digest of its URL. */
+  endpointBucket: (endpoint: string) => string;
+}
+
+/** `streamKey` must not contain braces: they would move the hash tag. */
+export function createKeys(streamKey: string): Keys {
+  const companion = (name: string) => `{${streamKey}}:${name}`;
+  return {
+    stream: streamKey,
+    retries: companion("retries"),
+    retriesData: companion("retries:data"),
+    dead: companion("dead"),
+    log: companion("log"),
+    homes: companion("homes"),
+    bucket: companion("bucket"),
+    epoch: companion("epoch"),
+    epochCandidate: companion("epoch:candidate"),
+    endpointBucket: (endpoint) => companion(`bucket:${endpoint}`),
+  };
+}

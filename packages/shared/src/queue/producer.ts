@@ -1,0 +1,47 @@
+// Adding deliveries to the stream.
+import type { Redis } from "ioredis";
+import { errorMessage } from "../errors.ts";
+import type { Keys } from "./keys.ts";
+import { type Fields, flatten } from "./fields.ts";
+import { queueScript } from "./script.ts";
+
+export interface Producer {
+  /**
+   * Per delivery its entry id, or the home it had already; null when the stream holds `maxLength`. Idempotent. At most ~200
+   * deliveries a call.
+   */
+  enqueue: (
+    deliveries: { id: string; fields: Fields }[],
+    maxLength: number,
+  ) => Promise<(string | null)[]>;
+  /** How many entries the stream holds, and whether Redis has memory for more. Either is null when Redis did not say. */
+  measure: () => Promise<{ length: number | null; isOutOfMemory: boolean }>;
+}
+
+export function createProducer(redis: Redis, keys: Keys): Producer {
+  const enqueue = queueScript(redis, keys, "enqueue");
+  return {
+    enqueue: async (deliveries, maxLength) => {
+      const args = deliveries.flatMap(({ id, fields }) => {
+        const flat = flatten(fields);
+        return [id, flat.length, ...flat];
+      });
+      const results = (await enqueue(maxLength, ...args)) as string[];
+      return results.map((result) => (result === "" ? null : result));
+    },
+
+    measure: async () => {
+      const [length, write] = await Promise.allSettled([
+        redis.xlen(keys.stream),
+        // Writes nothing, yet Redis refuses it, as it would the enqueue, when its memory is full.
+        redis.setrange(keys.epoch, 0, ""),
+      ]);
+      return {
+        length: length.status === "fulfilled" ? length.value : null,
+        isOutOfMemory:
+          write.status === "rejected" &&
+          errorMessage(write.reason).startsWith("OOM"),
+      };
+    },
+  };
+}

@@ -1,0 +1,51 @@
+-- Moves due retries back to the stream. All or nothing, so any number of schedulers may run it without a lock.
+-- A retry whose delivery lives elsewhere (left over from a settlement that failed half-way, or added by hand) is dropped.
+-- ARGV  limit, the present time in ISO 8601 (for dead letters)
+-- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
+local limit, failedAt = ARGV[1], ARGV[2]
+mayWriteWhenFull() -- promoting moves, it does not add
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function decode(text)
+  local ok, data = pcall(cjson.decode, text)
+  if not ok or type(data) ~= 'table' or next(data) == nil then return nil end
+  local fields = {}
+  for name, value in pairs(data) do
+    if type(name) ~= 'string' or type(value) ~= 'string' then return nil end
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  return #fields <= LARGEST_ENTRY_VALUES and fields or nil
+end
+
+local ids = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, limit)
+local moved, unreadable = 0, 0
+if #ids > 0 then
+  local texts = redis.call('HMGET', retriesData, unpack(ids))
+  local known = redis.call('HMGET', homes, unpack(ids))
+  -- A key of the wrong type fails here, before anything is written: after an entry is, every repeat would add another.
+  redis.call('XLEN', stream)
+  redis.call('XLEN', dead)
+  for i, id in ipairs(ids) do
+    local fields = texts[i] and decode(texts[i])
+    if known[i] ~= 'retry' and realHome(id, known[i]) then
+      -- It lives elsewhere: dropped below.
+    elseif fields then
+      redis.call('HSET', homes, id, redis.call('XADD', stream, '*', unpack(fields)))
+      moved = moved + 1
+    else
+      -- Reconcile rebuilds the delivery from its row, if it has one.
+      redis.call('XADD', dead, '*', 'kind', 'entry', 'id', id, 'data', texts[i] or '', 'failed_at', failedAt,
+        'reason', 'retry data is missing or is not a JSON object of strings')
+      redis.call('HDEL', homes, id)
+      unreadable = unreadable + 1
+    end
+  end
+  redis.call('ZREM', retries, unpack(ids))
+  redis.call('HDEL', retriesData, unpack(ids))
+end
+local upcoming = redis.call('ZRANGE', retries, 0, 0, 'WITHSCORES')
+local wait = -1
+if upcoming[2] then wait = math.max(0, math.ceil(tonumber(upcoming[2]) - now)) end
+return { moved, wait, unreadable, redis.call('EXISTS', epoch) }

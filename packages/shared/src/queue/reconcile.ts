@@ -1,0 +1,66 @@
+// Comparing Postgres with Redis: which deliveries Redis holds nowhere, and giving them a home again.
+import { randomUUID } from "node:crypto";
+import type { Redis } from "ioredis";
+import type { Fields } from "./fields.ts";
+import type { Keys } from "./keys.ts";
+import { queueScript } from "./script.ts";
+
+/** A full pass that takes longer than this is repeated. */
+const CANDIDATE_TTL_SECONDS = 3600;
+
+export interface Injection {
+  id: string;
+  /** Ms since 1970; 0 for now. */
+  dueAt: number;
+  fields: Fields;
+}
+
+export interface ReconcileQueue {
+  /** Those of the deliveries that Redis holds nowhere. At most ~5000 a call. */
+  homeless: (deliveryIds: string[]) => Promise<string[]>;
+  /** Per delivery: whether it was injected, having had no home. */
+  reinject: (deliveries: Injection[]) => Promise<boolean[]>;
+  /** False: Redis is new or has lost its data, so everything unfinished must be looked at. */
+  hasEpoch: () => Promise<boolean>;
+  /** Begins a full pass; several schedulers may be in one. Resolves to its mark. */
+  beginFullPass: () => Promise<string | null>;
+  /** Ends it: the epoch is set unless Redis lost its data again meanwhile, and with it what the first pages injected. */
+  endFullPass: (mark: string | null) => Promise<void>;
+}
+
+export function createReconcileQueue(redis: Redis, keys: Keys): ReconcileQueue {
+  const { epoch, epochCandidate } = keys;
+  const homeless = queueScript(redis, keys, "homeless");
+  const reinject = queueScript(redis, keys, "reinject");
+  return {
+    homeless: async (deliveryIds) =>
+      deliveryIds.length === 0
+        ? []
+        : ((await homeless(...deliveryIds)) as string[]),
+
+    reinject: async (deliveries) => {
+      const args = deliveries.flatMap(({ id, dueAt, fields }) => [
+        id,
+        dueAt,
+        JSON.stringify(fields),
+      ]);
+      return ((await reinject(...args)) as number[]).map(
+        (result) => result === 1,
+      );
+    },
+
+    hasEpoch: async () => (await redis.exists(epoch)) === 1,
+
+    beginFullPass: async () => {
+      const mark = randomUUID();
+      await redis.set(epochCandidate, mark, "EX", CANDIDATE_TTL_SECONDS, "NX");
+      return redis.get(epochCandidate);
+    },
+
+    endFullPass: async (mark) => {
+      if (mark === null || (await redis.get(epochCandidate)) !== mark) return;
+      await redis.set(epoch, randomUUID(), "NX");
+      await redis.del(epochCandidate);
+    },
+  };
+}

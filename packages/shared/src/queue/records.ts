@@ -1,0 +1,83 @@
+// The log stream: records of attempts on their way to Postgres.
+import type { Logger } from "pino";
+import type { Redis } from "../redis.ts";
+import { recordLetter } from "./dead-letter.ts";
+import { flatten, unflatten } from "./fields.ts";
+import {
+  createGroupReader,
+  type GroupReader,
+  type StreamEntry,
+} from "./group-reader.ts";
+import { type Keys, RECORDERS_GROUP } from "./keys.ts";
+import { queueScript } from "./script.ts";
+
+export interface LogEntry {
+  entryId: string;
+  deliveryId: string;
+  /** JSON text of an attempt's record. Only the database reads it, unless it refuses it. */
+  record: string;
+}
+
+export interface Records extends Pick<
+  GroupReader,
+  "prepare" | "wake" | "leave"
+> {
+  /** Up to `count` records; waits for the first, `BLOCK_MS` and `waitMs` at most. Empty after `wake`. */
+  read: (count: number, waitMs: number) => Promise<LogEntry[]>;
+  /** Takes over up to `count` records that nobody has touched for `idleMs`. */
+  claim: (count: number, idleMs: number) => Promise<LogEntry[]>;
+  /** Removes records that are in Postgres, and the homes of their deliveries; resolves to the number. Idempotent. */
+  recorded: (entries: Omit<LogEntry, "record">[]) => Promise<number>;
+  /** Makes a record that Postgres will never take a dead letter. `now`: ms since 1970. */
+  setAside: (entry: LogEntry, reason: string, now: number) => Promise<void>;
+}
+
+export interface RecordsOptions {
+  /** For the blocking read alone. */
+  blocking: Redis;
+  commands: Redis;
+  keys: Keys;
+  consumer: string;
+  logger: Logger;
+}
+
+function toLogEntry({ entryId, fields }: StreamEntry): LogEntry {
+  const { delivery_id: deliveryId = "", record = "" } = unflatten(fields);
+  // An empty text would leave no trace in the array that is sent to Postgres.
+  return { entryId, deliveryId, record: record.trim() || "null" };
+}
+
+export function createRecords(options: RecordsOptions): Records {
+  const { commands, keys } = options;
+  const reader = createGroupReader({
+    ...options,
+    stream: keys.log,
+    group: RECORDERS_GROUP,
+    epochKey: keys.epoch,
+  });
+  const removeRecorded = queueScript(commands, keys, "recorded");
+
+  const recorded: Records["recorded"] = async (entries) =>
+    (await removeRecorded(
+      RECORDERS_GROUP,
+      ...entries.map(({ entryId }) => entryId),
+      ...entries.map(({ deliveryId }) => deliveryId),
+    )) as number;
+
+  return {
+    prepare: reader.prepare,
+    wake: reader.wake,
+    leave: reader.leave,
+    read: async (count, waitMs) =>
+      (await reader.read(count, waitMs)).map(toLogEntry),
+    claim: async (count, idleMs) =>
+      (await reader.claim(count, idleMs)).map(toLogEntry),
+    recorded,
+    setAside: async (entry, reason, now) => {
+      const letter = recordLetter(entry, reason, now);
+      await commands.xadd(keys.dead, "*", ...flatten(letter));
+      // At once: a batch that is repeated for another record's sake must not add it again.
+      await recorded([entry]);
+    },
+  };
+}

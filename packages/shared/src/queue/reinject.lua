@@ -1,0 +1,31 @@
+-- Reconcile's guarded append: gives a delivery that Redis has lost a home again, in the stream or among the retries.
+-- ARGV  per delivery: deliveryId, dueAt (ms since 1970; 0 or past = now), fields (JSON object of strings)
+-- Returns per delivery: 1 injected, 0 it has a home already.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local results = {}
+for i = 1, #ARGV, 3 do
+  local deliveryId, dueAt, text = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+  local injected = 0
+  if redis.call('HEXISTS', homes, deliveryId) == 0 then
+    if realHome(deliveryId, 'retry') then
+      -- Only its home was lost.
+      redis.call('HSET', homes, deliveryId, 'retry')
+    elseif dueAt > now then
+      redis.call('HSET', retriesData, deliveryId, text)
+      redis.call('ZADD', retries, dueAt, deliveryId)
+      redis.call('HSET', homes, deliveryId, 'retry')
+      injected = 1
+    else
+      local fields = {}
+      for name, value in pairs(cjson.decode(text)) do
+        fields[#fields + 1] = name
+        fields[#fields + 1] = value
+      end
+      redis.call('HSET', homes, deliveryId, redis.call('XADD', stream, '*', unpack(fields)))
+      injected = 1
+    end
+  end
+  results[#results + 1] = injected
+end
+return results

@@ -1,0 +1,37 @@
+// Lua scripts as functions. Each lies beside the port that calls it; its header tells what it guarantees.
+import { readFileSync } from "node:fs";
+import type { Redis } from "ioredis";
+import type { Keys } from "./keys.ts";
+
+export type Script = (...args: (string | number)[]) => Promise<unknown>;
+
+const read = (file: string) =>
+  readFileSync(new URL(file, import.meta.url), "utf8");
+
+/** Scripts that know no more than one key of their own; the others begin with the prelude, which names the queue's keys. */
+const WITHOUT_PRELUDE = new Set(["lease", "reserve", "remove-consumer"]);
+
+/** What Redis is given for the script: its own text, after the prelude where it has one. */
+export function scriptText(name: string): string {
+  const own = read(`./${name}.lua`);
+  return WITHOUT_PRELUDE.has(name) ? own : `${read("./prelude.lua")}\n${own}`;
+}
+
+function define(redis: Redis, name: string, numberOfKeys: number): Script {
+  redis.defineCommand(name, { numberOfKeys, lua: scriptText(name) });
+  const command = (redis as unknown as Record<string, Script>)[name]!;
+  return command.bind(redis);
+}
+
+/** A script that moves deliveries: the queue's keys, in the prelude's order, are handed to it with every call. */
+export function queueScript(redis: Redis, keys: Keys, name: string): Script {
+  const { stream, homes, retries, retriesData, log, dead, epoch } = keys;
+  const all = [stream, homes, retries, retriesData, log, dead, epoch];
+  const script = define(redis, name, all.length);
+  return (...args) => script(...all, ...args);
+}
+
+/** A script on one key, which the caller gives first. */
+export function keyScript(redis: Redis, name: string): Script {
+  return define(redis, name, 1);
+}

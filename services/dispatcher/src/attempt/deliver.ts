@@ -1,0 +1,157 @@
+// One delivery, read downwards: where it goes, the request, what its answer means, what follows, and the settlement.
+// Whatever goes wrong with an attempt is an outcome, not an exception.
+import type { Delivery } from "@pipeline/shared/entries";
+import type { RetrySchedule } from "@pipeline/shared/retry-schedule";
+import type { Sealer } from "@pipeline/shared/seal";
+import { type Decision, decide } from "../core/decide.ts";
+import { classify, type SendResult } from "../core/outcome.ts";
+import { signAttempt } from "../core/request.ts";
+import {
+  type Attempt,
+  deferral,
+  settlementOf,
+  type SettlementOptions,
+} from "../core/settlement.ts";
+import type { EndpointHealth } from "../core/share.ts";
+import type { Work } from "../core/work.ts";
+import type { Endpoints } from "./endpoints.ts";
+import type { HttpSender } from "./http-sender.ts";
+import type { Report } from "./report.ts";
+import type { Settler } from "./settler.ts";
+import { createFindTarget, type Target } from "./target.ts";
+
+export interface DeliverDependencies {
+  endpoints: Endpoints;
+  sender: Pick<HttpSender, "send">;
+  settler: Pick<Settler, "settle">;
+  sealer: Sealer;
+  schedule: RetrySchedule;
+  jitter: number;
+  report: Report;
+  now: () => number;
+  /** In [0, 1). */
+  random: () => number;
+}
+
+/** All reject only when settling was abandoned; the entry then stays pending in Redis. */
+export interface Deliver {
+  /** Sends and settles. `onSend` is called when a request follows. */
+  deliver: (work: Work, onSend: () => void) => Promise<EndpointHealth>;
+  /** Puts the delivery off without an attempt. */
+  defer: (work: Work, delayMs: number, isReserved: boolean) => Promise<void>;
+  /** Ends a delivery without sending it. `entryFields` become its dead letter. */
+  giveUp: (
+    work: Work,
+    error: string,
+    entryFields: Record<string, string>,
+  ) => Promise<void>;
+}
+
+/** While an endpoint's URL is unknown because Supabase is away. Not an attempt. */
+const LOOKUP_DEFER_MS = 5000;
+
+function healthOf(result: SendResult): EndpointHealth {
+  if (result.kind === "answer") return "answered";
+  switch (result.errorType) {
+    case "network":
+      return "failed";
+    case "timeout":
+      return "timeout";
+    case "blocked":
+    case "invalid":
+      return "not asked";
+  }
+}
+
+/** An attempt that ended before a request. */
+function unsent(error: string, now: number): Attempt {
+  const result: SendResult = { kind: "failure", errorType: "invalid", error };
+  const outcome = classify(result, now);
+  const startedAt = now;
+  return {
+    url: null,
+    result,
+    outcome,
+    signature: null,
+    startedAt,
+    durationMs: 0,
+  };
+}
+
+export function createDeliver(dependencies: DeliverDependencies): Deliver {
+  const { endpoints, sender, settler, sealer, report } = dependencies;
+  const { schedule, jitter, now, random } = dependencies;
+  const settlementOptions: SettlementOptions = { schedule, seal: sealer.seal };
+  const findTarget = createFindTarget(endpoints, sealer);
+
+  async function send(
+    delivery: Delivery,
+    target: Extract<Target, { kind: "target" }>,
+  ): Promise<Attempt> {
+    const { url, secret, headers: customHeaders } = target;
+    const { id: deliveryId, payload } = delivery;
+    const startedAt = now();
+    const request = { deliveryId, payload, secret, customHeaders };
+    const { headers, signature } = signAttempt(request, startedAt);
+    const result = await sender.send({ url, headers, body: payload });
+    const endedAt = now();
+    const outcome = classify(result, endedAt);
+    const durationMs = endedAt - startedAt;
+    return { url, result, outcome, signature, startedAt, durationMs };
+  }
+
+  async function settle(
+    work: Work,
+    attempt: Attempt,
+    decision: Decision,
+    entryFields: Record<string, string> | null,
+  ): Promise<void> {
+    const settled = await settler.settle(
+      settlementOf(work, attempt, decision, settlementOptions, entryFields),
+    );
+    report.attempted(work, attempt, decision, settled === "stale");
+  }
+
+  async function defer(
+    work: Work,
+    delayMs: number,
+    isReserved: boolean,
+  ): Promise<void> {
+    report.deferred();
+    const settlement = deferral(work, delayMs, isReserved, settlementOptions);
+    await settler.settle(settlement);
+  }
+
+  return {
+    defer,
+    deliver: async (work, onSend) => {
+      const { delivery } = work;
+      const target = await findTarget(delivery);
+      if (target.kind === "unknown") {
+        await defer(work, LOOKUP_DEFER_MS, delivery.isReserved);
+        return "not asked";
+      }
+      if (target.kind === "target") onSend();
+      const attempt =
+        target.kind === "target"
+          ? await send(delivery, target)
+          : unsent(target.error, now());
+      const { outcome } = attempt;
+      const decision = decide(
+        outcome,
+        delivery,
+        { schedule, jitter },
+        random(),
+      );
+      const isGone = outcome.kind === "final" && outcome.isGone;
+      if (isGone && delivery.endpointId !== null)
+        endpoints.disable(delivery.endpointId);
+      await settle(work, attempt, decision, null);
+      return healthOf(attempt.result);
+    },
+    giveUp: (work, error, entryFields) => {
+      const decision: Decision = { kind: "dead", reason: error };
+      return settle(work, unsent(error, now()), decision, entryFields);
+    },
+  };
+}

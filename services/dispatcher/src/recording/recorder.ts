@@ -1,0 +1,158 @@
+// Writes attempts to Postgres, many per call. Deliveries never wait for it: while Supabase is away the log stream grows,
+// and drains afterwards. A batch stays in hand until it is in Postgres; recording it twice changes nothing.
+import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
+import { isolateRefused } from "@pipeline/shared/isolate";
+import type { Logger } from "@pipeline/shared/logger";
+import type { LogEntry, Records } from "@pipeline/shared/queue/records";
+import type { CallWithText } from "@pipeline/shared/text-rpc";
+import { type AttemptRecord, plainRecord } from "../core/record.ts";
+import type { Metrics } from "../metrics.ts";
+
+const BATCH_ENTRIES = 500;
+/** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
+const GATHER_MS = 50;
+const CLAIM_INTERVAL_MS = 5000;
+
+/**
+ * Postgres gave up on a call (statement timeout, lock timeout): it was too much for it, or somebody holds one of its rows
+ * locked.
+ */
+const TIMEOUTS = new Set(["57014", "55P03"]);
+
+export interface RecorderOptions {
+  records: Records;
+  callWithText: CallWithText;
+  claimIdleMs: number;
+  metrics: Pick<Metrics, "recorded">;
+  logger: Logger;
+  now: () => number;
+}
+
+const hasTimedOut = (error: unknown) =>
+  error instanceof PipelineError &&
+  error.sqlState !== null &&
+  TIMEOUTS.has(error.sqlState);
+
+/** Null: not a record, as far as this side relies on it. */
+function parseRecord(text: string): AttemptRecord | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== "object" || value === null) return null;
+    const { delivery_id, delivery } = value as Partial<AttemptRecord>;
+    const isRecord =
+      typeof delivery_id === "string" &&
+      (delivery === undefined ||
+        (typeof delivery === "object" && delivery !== null));
+    return isRecord ? (value as AttemptRecord) : null;
+  } catch {
+    return null; // the caller sets it aside
+  }
+}
+
+export function createRecorder(options: RecorderOptions) {
+  const { records, callWithText, claimIdleMs, metrics, logger, now } = options;
+  let batch: LogEntry[] = [];
+  let claimedAt = now();
+
+  async function call(entries: LogEntry[]): Promise<string[]> {
+    try {
+      return await callWithText<string[]>(
+        "record_attempts",
+        `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`,
+      );
+    } catch (error) {
+      // Like a refusal it may be the fault of a single row, so the others are tried without it.
+      if (!hasTimedOut(error)) throw error;
+      const { message, sqlState } = error as PipelineError;
+      throw new PipelineError("DATABASE_REFUSED", message, {
+        cause: error,
+        sqlState: sqlState!,
+      });
+    }
+  }
+
+  async function record(entries: LogEntry[]): Promise<null[]> {
+    const missing = await call(entries);
+    if (missing.length > 0)
+      logger.warn({ deliveryIds: missing }, "records.without_delivery");
+    return entries.map(() => null);
+  }
+
+  /** Kept for a person to look at: a record that Postgres will never take. */
+  async function setAside(entry: LogEntry, reason: string): Promise<void> {
+    await records.setAside(entry, reason, now());
+    const { entryId } = entry;
+    batch = batch.filter((each) => each.entryId !== entryId);
+    const deliveryId = entry.deliveryId.slice(0, 100); // anybody may have written it
+    logger.error({ deliveryId, entryId, reason }, "record.refused");
+  }
+
+  /**
+   * Records what the database refused once more, without the texts that came from outside. "left" when it timed out: the
+   * entry stays pending, and is claimed and tried again after the idle time.
+   */
+  async function recordAlone(
+    entry: LogEntry,
+    error: unknown,
+  ): Promise<"recorded" | "set aside" | "left"> {
+    const { entryId, deliveryId } = entry;
+    const refusal = errorMessage(error);
+    if (hasTimedOut(error)) {
+      logger.warn({ deliveryId, entryId, refusal }, "record.timed_out");
+      return "left";
+    }
+    const full = parseRecord(entry.record);
+    if (full === null) {
+      await setAside(
+        entry,
+        "record: must be a JSON object that names its delivery",
+      );
+      return "set aside";
+    }
+    try {
+      const plain = JSON.stringify(plainRecord(full, refusal));
+      await record([{ ...entry, record: plain }]);
+      logger.warn({ deliveryId, entryId, refusal }, "record.simplified");
+      return "recorded";
+    } catch (again) {
+      // Whatever else a record provokes is its own fault, and must not stop the others.
+      if (hasCode(again, "DATABASE_UNAVAILABLE")) throw again;
+      if (hasTimedOut(again)) return "left";
+      await setAside(entry, errorMessage(again));
+      return "set aside";
+    }
+  }
+
+  async function recordBatch(entries: LogEntry[]): Promise<void> {
+    const done: LogEntry[] = [];
+    for (const isolated of await isolateRefused(entries, record)) {
+      const { item } = isolated;
+      const fate =
+        "refused" in isolated
+          ? await recordAlone(item, isolated.refused)
+          : "recorded";
+      if (fate === "recorded") done.push(item);
+    }
+    await records.recorded(done);
+    metrics.recorded(done.length);
+    logger.info({ count: done.length }, "deliveries.recorded");
+  }
+
+  async function next(): Promise<LogEntry[]> {
+    if (now() - claimedAt >= CLAIM_INTERVAL_MS) {
+      claimedAt = now();
+      const claimed = await records.claim(BATCH_ENTRIES, claimIdleMs);
+      if (claimed.length > 0) return claimed;
+    }
+    return records.read(BATCH_ENTRIES, CLAIM_INTERVAL_MS);
+  }
+
+  return async (): Promise<number> => {
+    if (batch.length === 0) batch = await next();
+    if (batch.length === 0) return 0;
+    const wasFull = batch.length === BATCH_ENTRIES;
+    await recordBatch(batch);
+    batch = [];
+    return wasFull ? 0 : GATHER_MS;
+  };
+}

@@ -1,0 +1,113 @@
+// From stream entries to work: what parses and is its delivery's only entry is offered to the slots, the rest is ended with
+// a reason.
+import { type ParsedEntry, parseEntry } from "@pipeline/shared/entries";
+import { insist } from "@pipeline/shared/loop";
+import type { Logger } from "@pipeline/shared/logger";
+import type { Consumer } from "@pipeline/shared/queue/consumer";
+import { unflatten } from "@pipeline/shared/queue/fields";
+import type { StreamEntry } from "@pipeline/shared/queue/group-reader";
+
+import { describeIssues, salvageDelivery } from "../core/malformed.ts";
+import { endpointOf, type Work } from "../core/work.ts";
+import type { Limiter } from "./limiter.ts";
+import type { Permits } from "./permits.ts";
+
+/** An entry that was read this often without being settled takes its readers down with it. */
+const MOST_READS = 5;
+const REPEAT_PAUSE_MS = 200;
+
+export interface AdmitOptions {
+  streamKey: string;
+  queue: Pick<Consumer, "admit">;
+  permits: Permits;
+  limiter: Limiter;
+  /** Ends a delivery that cannot be sent; `fields` are the entry's own. */
+  giveUp: (
+    work: Work,
+    error: string,
+    fields: Record<string, string>,
+  ) => Promise<void>;
+  logger: Logger;
+}
+
+/**
+ * Puts entries into slots, for which `tokens` taken at `takenAt` are at hand; tokens that are stale by now (the read
+ * waited for work) are taken anew. Resolves when each entry has its token or the dispatcher stops.
+ */
+export type Admit = (
+  entries: StreamEntry[],
+  tokens: number,
+  takenAt: number,
+  signal: AbortSignal,
+) => Promise<void>;
+
+export function createAdmit(options: AdmitOptions): Admit {
+  const { streamKey, queue, permits, limiter, logger } = options;
+
+  function giveUp(
+    work: Work,
+    error: string,
+    fields: Record<string, string>,
+  ): void {
+    options.giveUp(work, error, fields).catch((err: unknown) => {
+      const { entryId, delivery } = work;
+      const facts = { err, deliveryId: delivery.id, entryId };
+      logger.error(facts, "delivery.faulted");
+    });
+  }
+
+  /** The entry's work, or null when it has been ended here. */
+  function toWork(
+    { entryId, fields, timesRead }: StreamEntry,
+    parsed: ParsedEntry,
+  ): Work | null {
+    if (!parsed.ok) {
+      const delivery = salvageDelivery(parsed.deliveryId, parsed.fields);
+      const work = { entryId, delivery, endpoint: "", isParsed: false };
+      giveUp(work, describeIssues(parsed.issues), parsed.fields);
+      return null;
+    }
+    const { delivery } = parsed;
+    const endpoint = endpointOf(delivery);
+    const work: Work = { entryId, delivery, endpoint, isParsed: true };
+    if (timesRead <= MOST_READS) return work;
+    const reason = `crash_loop: read ${timesRead} times and never settled`;
+    giveUp(work, reason, unflatten(fields));
+    return null;
+  }
+
+  return async (entries, tokens, takenAt, signal) => {
+    const read = entries
+      .filter(({ entryId }) => !permits.has(entryId))
+      .map((entry) => {
+        const parsed = parseEntry(streamKey, entry.entryId, entry.fields);
+        const deliveryId = parsed.ok ? parsed.delivery.id : parsed.deliveryId;
+        return { entry, parsed, deliveryId };
+      });
+    const ids = read.map(({ entry, deliveryId }) => ({
+      entryId: entry.entryId,
+      deliveryId,
+    }));
+    // Repeated while Redis is away: given up, these entries would wait until they are claimed after the idle time.
+    const admissions = await insist(() => queue.admit(ids), {
+      signal,
+      pauseMs: REPEAT_PAUSE_MS,
+      onFault: (err) => logger.debug({ err }, "admit.repeated"),
+    });
+    if (admissions === null) return; // they stay pending and are released
+    let atHand = limiter.isFresh(takenAt) ? tokens : 0;
+    for (const [i, { entry, parsed }] of read.entries()) {
+      if (admissions[i] !== true) {
+        logger.info(ids[i], "entry.duplicate_removed");
+        continue;
+      }
+      const work = toWork(entry, parsed);
+      if (work === null) continue;
+      if (atHand === 0) atHand = await limiter.insist(read.length - i, signal);
+      if (atHand === 0) return;
+      atHand--;
+      permits.offer(work);
+    }
+    limiter.giveBack(atHand);
+  };
+}
