@@ -1,14 +1,14 @@
-# Targets: ingest, dispatcher, retry-scheduler, and dev-stack (gateway, migrations and demo receiver of docker-compose.yml).
+# Targets: ingest, dispatcher, retry-scheduler, and dev-stack (the gateway, migrations and demo receiver of docker-compose.yml).
 #   docker build --target dispatcher --tag webhook-dispatcher .
-# Node runs the TypeScript as it is, so there is nothing to compile. The workspace is copied as a whole because
-# `pnpm deploy` would put our sources under node_modules, where Node refuses to strip types
+# Node runs the TypeScript as it is, so nothing is compiled. The workspace is copied as a whole because `pnpm deploy` would
+# put our sources under node_modules, where Node refuses to strip types
 # (ERR_UNSUPPORTED_NODE_MODULES_TYPE_STRIPPING).
 ARG NODE_IMAGE=node:24-slim
 
 FROM ${NODE_IMAGE} AS install
 RUN npm install --global --no-audit --no-fund pnpm@12
 WORKDIR /app
-# Manifests only: a change of source leaves the installed packages in the build cache.
+# Only the manifests, so that a change of source does not invalidate the installed packages in the build cache.
 COPY package.json pnpm-lock.yaml pnpm-workspace.yaml ./
 COPY packages/shared/package.json packages/shared/
 COPY packages/dev-stack/package.json packages/dev-stack/
@@ -17,12 +17,12 @@ COPY services/dispatcher/package.json services/dispatcher/
 COPY services/retry-scheduler/package.json services/retry-scheduler/
 
 FROM install AS install-services
-# Four connections: with its default of up to 64, measured behind one proxy, pnpm took 64 s instead of 15.
+# With four connections pnpm took 15 s, measured behind a proxy; with its default of up to 64 connections it took 64 s.
 RUN pnpm install --prod --frozen-lockfile --network-concurrency=4 \
   --filter "@pipeline/ingest..." --filter "@pipeline/dispatcher..." --filter "@pipeline/retry-scheduler..."
 
 FROM install AS install-dev-stack
-# Postgres and PostgREST as npm packages are optional dependencies; here they have containers of their own.
+# Without the npm packages of Postgres and PostgREST, which are optional: with Compose both run in containers of their own.
 RUN pnpm install --prod --frozen-lockfile --network-concurrency=4 --no-optional --filter "@pipeline/dev-stack..."
 
 FROM ${NODE_IMAGE} AS base
@@ -33,7 +33,7 @@ FROM base AS service
 COPY --from=install-services /app ./
 COPY packages/shared packages/shared
 COPY services services
-# By number, so that an orchestrator can see that it is not root. Node is process 1 and handles SIGTERM itself: no init needed.
+# By number, so that an orchestrator can see that it is not root. Node is process 1 and handles SIGTERM itself, so no init is needed.
 USER 1000:1000
 
 FROM service AS ingest

