@@ -8,7 +8,8 @@ import {
   type ServiceName,
   waitForHttp,
 } from "@pipeline/dev-stack/services";
-import { type Stack, startStack } from "@pipeline/dev-stack/stack";
+import type { Stack } from "@pipeline/dev-stack/stack";
+import { startStack } from "@pipeline/dev-stack/start-stack";
 import { createKeys, type Keys } from "@pipeline/shared/queue/keys";
 import { Redis } from "ioredis";
 import pg from "pg";

@@ -1,6 +1,7 @@
 // Supabase or Redis away: deliveries go on or wait, nothing is lost, and the dispatcher says how it is.
 import { randomUUID } from "node:crypto";
-import { type Stack, startStack } from "@pipeline/dev-stack/stack";
+import type { Stack } from "@pipeline/dev-stack/stack";
+import { startStack } from "@pipeline/dev-stack/start-stack";
 import { unwrap } from "@pipeline/shared/database";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import {

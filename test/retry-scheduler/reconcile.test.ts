@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Stack, startStack } from "@pipeline/dev-stack/stack";
+import type { Stack } from "@pipeline/dev-stack/stack";
+import { startStack } from "@pipeline/dev-stack/start-stack";
 import { createDatabase, type Database } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from "vitest";

@@ -17,7 +17,8 @@ import {
   startService,
   waitForHttp,
 } from "@pipeline/dev-stack/services";
-import { type Stack, startStack } from "@pipeline/dev-stack/stack";
+import type { Stack } from "@pipeline/dev-stack/stack";
+import { startStack } from "@pipeline/dev-stack/start-stack";
 import { Redis } from "ioredis";
 import { startTallyReceiver } from "./tally-receiver.ts";
 

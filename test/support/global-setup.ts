@@ -1,5 +1,5 @@
 // One Redis, Postgres and PostgREST for the whole run: containers when Docker answers, local processes when not.
-import { startStack } from "@pipeline/dev-stack/stack";
+import { startStack } from "@pipeline/dev-stack/start-stack";
 import type { TestProject } from "vitest/node";
 
 const KINDS = ["auto", "containers", "processes"] as const;

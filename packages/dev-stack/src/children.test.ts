@@ -4,9 +4,9 @@ import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { startTimeOf, sweep } from "./sweep.ts";
-import { waitUntil } from "./server-process.ts";
+import { waitUntil } from "./wait-until.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -14,17 +14,22 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-/** A process that has one child and one temporary folder; `then` is what it does next. */
-async function startParent(then: string) {
+const fileUrl = (name: string) =>
+  JSON.stringify(new URL(name, import.meta.url).href);
+
+/** Starts a process that has one child and one temporary folder. It runs `before`, prints the child's pid, and runs `after`. */
+async function startParent({ before = "", after = "" }) {
   const owned = await mkdtemp(`${folder}/owned-`);
   const script = `${folder}/${Math.random()}.mts`;
   await writeFile(
     script,
-    `import { spawnTracked, trackFolder } from ${JSON.stringify(new URL("children.ts", import.meta.url).href)};
+    `import { spawnTracked, trackFolder } from ${fileUrl("children.ts")};
+     import { startTimeOf } from ${fileUrl("sweep.ts")};
      trackFolder(${JSON.stringify(owned)});
      const child = spawnTracked("sleep", ["100"], { name: "sleeper" });
-     ${then}
-     console.log(child.pid);`,
+     ${before}
+     console.log(child.pid);
+     ${after}`,
   );
   const parent = spawn(process.execPath, [script], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -39,58 +44,49 @@ async function startParent(then: string) {
 
 const runs = (pid: number) => startTimeOf(pid) !== undefined;
 
-// It listens to signals too, but does not act on them.
-const containers = JSON.stringify(
-  new URL("containers.ts", import.meta.url).href,
-);
+// A dependency of testcontainers also listens to signals, but leaves it to others to act on them.
+const loadTestcontainers = `await import(${fileUrl("containers.ts")});`;
 
-it.each([
-  ["it ends", "setTimeout(() => process.exit(0), 50);", undefined],
-  [
-    "an error is not caught",
-    "setTimeout(() => { throw new Error('x'); }, 50);",
-    undefined,
-  ],
-  ["SIGTERM arrives", "setInterval(() => {}, 1000);", "SIGTERM"],
-  ["SIGINT arrives", "setInterval(() => {}, 1000);", "SIGINT"],
+test.each([
+  ["it ends", { after: "process.exit(0);" }, undefined],
+  ["an error is not caught", { after: "throw new Error('x');" }, undefined],
+  ["SIGTERM arrives", {}, "SIGTERM"],
+  ["SIGINT arrives", {}, "SIGINT"],
   [
     "SIGINT arrives with testcontainers loaded",
-    `setInterval(() => {}, 1000); await import(${containers});`,
+    { before: loadTestcontainers },
     "SIGINT",
   ],
 ] as const)(
-  "takes its children and temporary folders along when %s",
-  async (_when, then, signal) => {
-    const { parent, exited, childPid, owned } = await startParent(then);
+  "a process ends its children and deletes its temporary folders when %s",
+  async (_when, steps, signal) => {
+    const { parent, exited, childPid, owned } = await startParent(steps);
     if (signal !== undefined) parent.kill(signal);
     const [, endedBy] = (await exited) as [number | null, string | null];
     expect(endedBy).toBe(signal ?? null);
-    await waitUntil("the end of the child", 2_000, async () => !runs(childPid));
+    await waitUntil("the child is gone", 2_000, () => !runs(childPid));
     expect(existsSync(owned)).toBe(false);
   },
 );
 
-it("leaves a signal to the program when that handles it", async () => {
-  const { parent, exited, childPid } = await startParent(
-    `process.on("SIGTERM", () => setTimeout(() => process.exit(child.exitCode === null && child.signalCode === null ? 7 : 8), 50));
-     setInterval(() => {}, 1000);`,
-  );
+test("a program that handles a signal itself keeps its children until it exits", async () => {
+  const { parent, exited, childPid } = await startParent({
+    before: `process.on("SIGTERM", () => process.exit(startTimeOf(child.pid) === undefined ? 8 : 7));`,
+  });
   parent.kill("SIGTERM");
   expect(await exited).toEqual([7, null]);
   expect(runs(childPid)).toBe(false);
 });
 
-it("is cleaned up after a kill -9 of the parent", async () => {
-  const { parent, exited, childPid, owned } = await startParent(
-    "setInterval(() => {}, 1000);",
-  );
+test("after a kill -9 of the parent the watchdog ends its children and deletes its folders", async () => {
+  const { parent, exited, childPid, owned } = await startParent({});
   await sweep({ live: false });
   expect(runs(childPid)).toBe(true);
   parent.kill("SIGKILL");
   await exited;
   await waitUntil(
-    "the end of the child and its folder",
+    "the child and its folder are gone",
     5_000,
-    async () => !runs(childPid) && !existsSync(owned),
+    () => !runs(childPid) && !existsSync(owned),
   );
 }, 15_000);

@@ -7,18 +7,23 @@ import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { stateFolder } from "./paths.ts";
-import { isSame, startTimeOf, type Entry, type State } from "./sweep.ts";
+import {
+  isRunning,
+  startTimeOf,
+  type RunState,
+  type TrackedProcess,
+} from "./sweep.ts";
 
 /**
- * Child processes that never outlive this one. They die on normal exit, on an uncaught error and on SIGINT, SIGTERM
- * and SIGHUP. A kill -9 leaves this process no chance: then a watchdog, which sees its pipe close, reads the pids from a
- * state file and ends them. `./run down` reads the same file. Children are detached: Ctrl-C in a terminal must reach the
- * parent alone, which stops them in order.
+ * Child processes that never outlive this one. This process ends them on normal exit, on an uncaught error and on SIGINT,
+ * SIGTERM and SIGHUP. After a kill -9 it cannot: then a watchdog process, which sees its pipe close, reads the pids from a
+ * state file and ends them. `./run down` reads the same file. Children are detached, because Ctrl-C in a terminal must
+ * reach only the parent, which stops them in order.
  */
 const stateFile = `${stateFolder}/${process.pid}.json`;
 const children = new Map<
   number,
-  { entry: Entry; child: ChildProcess; killSignal: NodeJS.Signals }
+  { tracked: TrackedProcess; child: ChildProcess; killSignal: NodeJS.Signals }
 >();
 const folders = new Set<string>();
 const endSteps = new Set<() => void>();
@@ -29,9 +34,9 @@ export interface TrackedOptions extends Omit<
   "stdio" | "detached"
 > {
   name: string;
-  /** A file that receives stdout and stderr; without it both are pipes. */
+  /** stdout and stderr are appended to this file. Without it both are pipes. */
   logFile?: string;
-  /** Sent when this process exits without having stopped the child. */
+  /** Sent to the child if this process ends without having stopped it. */
   killSignal?: NodeJS.Signals;
 }
 
@@ -52,7 +57,7 @@ export function spawnTracked(
   const { pid } = child;
   if (pid !== undefined) {
     children.set(pid, {
-      entry: { pid, name, startedAt: startTimeOf(pid) ?? "" },
+      tracked: { pid, name, startedAt: startTimeOf(pid) ?? "" },
       child,
       killSignal,
     });
@@ -77,14 +82,14 @@ export function untrackFolder(folder: string): void {
   save();
 }
 
-/** Runs the step when this process ends without having dropped it; the step cannot await. Returns what drops it. */
+/** Runs the step, which cannot await, when this process ends. Returns a function that cancels this. */
 export function runAtEnd(step: () => void): () => void {
   install();
   endSteps.add(step);
   return () => endSteps.delete(step);
 }
 
-/** Resolves once the child is gone; escalates to SIGKILL after `graceMs`. */
+/** Resolves once the child is gone. Sends SIGKILL if it is not gone after `graceMs`. */
 export async function stopChild(
   child: ChildProcess,
   signal: NodeJS.Signals,
@@ -95,7 +100,7 @@ export async function stopChild(
     child.once("exit", () => resolve()),
   );
   child.kill(signal);
-  // A stopped (SIGSTOP) process takes no signal but SIGKILL until it continues.
+  // A process paused with SIGSTOP acts on no signal but SIGKILL until it continues.
   child.kill("SIGCONT");
   const timer = setTimeout(() => child.kill("SIGKILL"), graceMs);
   await gone;
@@ -113,8 +118,8 @@ function install(): void {
   process.on("exit", killAll);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     const handler = () => {
-      // Somebody else handles the signal and will stop us in order; "exit" then does the rest.
-      if (process.listenerCount(signal) > 1 + politeListeners()) return;
+      // Somebody else handles the signal and will end this process in order; "exit" does the rest.
+      if (process.listenerCount(signal) > 1 + passiveListeners()) return;
       killAll();
       process.off(signal, handler);
       process.kill(process.pid, signal);
@@ -124,7 +129,7 @@ function install(): void {
 }
 
 function startWatchdog(): void {
-  // After an orderly end there is no state file, and not even Node is started.
+  // After an orderly end there is no state file, and Node need not even start.
   const script = 'cat >/dev/null; [ -e "$1" ] && exec "$0" "$2" --orphans';
   const down = fileURLToPath(new URL("down.ts", import.meta.url));
   const watchdog = spawn(
@@ -136,8 +141,11 @@ function startWatchdog(): void {
   if (watchdog.stdin instanceof Socket) watchdog.stdin.unref();
 }
 
-/** signal-exit, which testcontainers brings along, listens to every signal but leaves the end to anybody else who does. */
-function politeListeners(): number {
+/**
+ * How many listeners of a signal leave it to others to end the process. signal-exit, which testcontainers depends on,
+ * registers such listeners, and counts its copies in a global.
+ */
+function passiveListeners(): number {
   const { __signal_exit_emitter__: emitter } = process as {
     __signal_exit_emitter__?: { count: number };
   };
@@ -151,10 +159,10 @@ function killAll(): void {
     child.kill(killSignal);
     child.kill("SIGCONT");
   }
-  // An exit handler cannot await; a folder deleted under a dying server may be written once more.
+  // Blocks, because an exit handler cannot await. A server that is still ending could write to its folder after the deletion.
   const deadline = Date.now() + 2_000;
   while (
-    [...children.values()].some(({ entry }) => isSame(entry)) &&
+    [...children.values()].some(({ tracked }) => isRunning(tracked)) &&
     Date.now() < deadline
   ) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
@@ -164,7 +172,7 @@ function killAll(): void {
       rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
       folders.delete(folder);
     } catch {
-      // Still written to; the state file keeps the folder for the next sweep.
+      // Somebody still writes to it; it stays in the state file for the next sweep.
     }
   }
   children.clear();
@@ -181,9 +189,9 @@ function save(): void {
     name: process.argv[1] ?? "node",
     startedAt: startTimeOf(process.pid) ?? "",
   };
-  const state: State = {
+  const state: RunState = {
     parent,
-    children: [...children.values()].map(({ entry }) => entry),
+    children: [...children.values()].map(({ tracked }) => tracked),
     folders: [...folders],
   };
   mkdirSync(stateFolder, { recursive: true });

@@ -1,6 +1,4 @@
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import {
   GenericContainer,
   getContainerRuntimeClient,
@@ -10,16 +8,16 @@ import {
   type StartedNetwork,
   type StartedTestContainer,
 } from "testcontainers";
-import { localJwtSecret, signApiKey } from "./api-keys.ts";
-import { runAtEnd, stopChild, trackFolder, untrackFolder } from "./children.ts";
+import { runAtEnd, stopChild } from "./children.ts";
 import { spawnGateway } from "./gateway-process.ts";
 import { migrate } from "./migrate.ts";
-import { freePort } from "./ports.ts";
-import { postgresAnswers } from "./postgres-server.ts";
-import { redisCommand } from "./redis-command.ts";
-import { redisSettings } from "./redis-server.ts";
-import { waitUntil } from "./server-process.ts";
-import type { Restartable, Stack, StackOptions } from "./stack.ts";
+import { postgresAnswers, postgresArguments } from "./postgres-server.ts";
+import { postgrestAnswers, postgrestSettings } from "./postgrest-server.ts";
+import { prepareStack } from "./prepare-stack.ts";
+import { redisAnswers, redisArguments, redisSettings } from "./redis-server.ts";
+import type { Restartable } from "./server-process.ts";
+import type { Stack, StackOptions } from "./stack.ts";
+import { waitUntil } from "./wait-until.ts";
 
 const images = () => ({
   redis: process.env["REDIS_IMAGE"] ?? "redis:7",
@@ -27,10 +25,11 @@ const images = () => ({
   postgrest: process.env["POSTGREST_IMAGE"] ?? "postgrest/postgrest:v12.2.8",
 });
 
-/** Undefined when containers can be started; else why not. Pulls what is missing, within `pullTimeoutMs`. */
+const PULL_TIMEOUT_MS = 180_000;
+
+/** Pulls missing images. Undefined when containers can be started; otherwise the reason why not. */
 export async function whyNoContainers(
   onProgress: (line: string) => void,
-  pullTimeoutMs = 180_000,
 ): Promise<string | undefined> {
   try {
     const { image } = await getContainerRuntimeClient();
@@ -38,7 +37,7 @@ export async function whyNoContainers(
       const parsed = ImageName.fromString(name);
       if (await image.exists(parsed)) continue;
       onProgress(`pulling ${name}`);
-      await within(pullTimeoutMs, image.pull(parsed));
+      await within(PULL_TIMEOUT_MS, image.pull(parsed));
     }
     return undefined;
   } catch (error) {
@@ -46,129 +45,98 @@ export async function whyNoContainers(
   }
 }
 
-/** The stack in containers. Ports are fixed before the start, so that a restarted container keeps its address. */
-export async function startContainers(
-  options: StackOptions & { onProgress: (line: string) => void },
-): Promise<Stack> {
-  const { onProgress, dataDirectory } = options;
-  const folder = dataDirectory ?? (await mkdtemp(`${tmpdir()}/webhook-stack-`));
-  if (dataDirectory === undefined) trackFolder(folder);
-  await mkdir(folder, { recursive: true });
-  const [redisPort, postgresPort, postgrestPort, adminPort, gatewayPort] =
-    await Promise.all([
-      options.ports?.redis ?? freePort(),
-      options.ports?.postgres ?? freePort(),
-      freePort(),
-      freePort(),
-      options.ports?.gateway ?? freePort(),
-    ]);
-  const redisUrl = `redis://127.0.0.1:${redisPort}`;
-  const postgresUrl = `postgresql://postgres:postgres@127.0.0.1:${postgresPort}/postgres`;
+/** The stack in containers. */
+export async function startContainers(options: StackOptions): Promise<Stack> {
+  const { onProgress } = options;
+  const { folder, removeFolder, ports, addresses } =
+    await prepareStack(options);
   const names = images();
-  const undo: (() => Promise<unknown>)[] = [];
+  const undo = [removeFolder];
   const containers: StartedTestContainer[] = [];
   async function stop(): Promise<void> {
     for (const step of undo.splice(0).toReversed()) await step();
-    if (dataDirectory === undefined) {
-      await rm(folder, { recursive: true, force: true });
-      untrackFolder(folder);
-    }
   }
   async function run(
     container: GenericContainer,
-    what: string,
+    name: string,
     isReady: () => Promise<boolean>,
   ): Promise<Restartable> {
-    // Our own questions decide about readiness; the built-in check needs a shell, which the PostgREST image has not.
+    // We ask the server itself whether it is ready: the library's own check needs a shell, which the PostgREST image lacks.
     const started = await container
       .withWaitStrategy(Wait.forLogMessage(/./))
       .start();
-    undo.push(() =>
-      started.stop({ remove: true, removeVolumes: true, timeout: 5_000 }),
-    );
+    undo.push(async () => {
+      await started.stop({ remove: true, removeVolumes: true, timeout: 5_000 });
+    });
     containers.push(started);
-    await waitUntil(what, 60_000, isReady);
-    onProgress(`${what} in a container`);
-    return restartable(started, () => waitUntil(what, 60_000, isReady));
+    const untilReady = () => waitUntil(`${name} answers`, 60_000, isReady);
+    await untilReady();
+    onProgress(`${name} in a container`);
+    return restartable(started, untilReady);
   }
 
   try {
     const network = await startNetwork(onProgress);
-    undo.push(() => network.stop());
-    const drop = removeAtEnd(network, containers);
-    undo.push(async () => drop());
+    undo.push(async () => {
+      await network.stop();
+    });
+    const cancelRemoval = removeAtEnd(network, containers);
+    undo.push(async () => cancelRemoval());
 
     const redis = await run(
       new GenericContainer(names.redis)
         .withCommand([
           "redis-server",
-          ...Object.entries(redisSettings).flatMap(([name, value]) => [
-            `--${name}`,
-            value,
-          ]),
-          "--protected-mode",
-          "no",
+          ...redisArguments({ ...redisSettings, "protected-mode": "no" }),
           ...(options.redisArguments ?? []),
         ])
-        .withExposedPorts({ container: 6379, host: redisPort }),
+        .withExposedPorts({ container: 6379, host: ports.redis }),
       names.redis,
-      async () => (await redisCommand(redisUrl, ["PING"])) === "PONG",
+      () => redisAnswers(addresses.redisUrl),
     );
     const postgres = await run(
       new GenericContainer(names.postgres)
         .withEnvironment({ POSTGRES_PASSWORD: "postgres" })
         .withCommand([
           "postgres",
-          ...Object.entries(options.postgresSettings ?? {}).flatMap(
-            ([name, value]) => ["-c", `${name}=${value}`],
-          ),
+          ...postgresArguments(options.postgresSettings ?? {}),
         ])
         .withNetwork(network)
         .withHostname("postgres")
         .withNetworkAliases("postgres")
-        .withExposedPorts({ container: 5432, host: postgresPort }),
+        .withExposedPorts({ container: 5432, host: ports.postgres }),
       names.postgres,
-      () => postgresAnswers(postgresPort),
+      () => postgresAnswers(addresses.postgresUrl),
     );
-    const applied = await migrate(postgresUrl, {
+    const applied = await migrate(addresses.postgresUrl, {
       authenticatorPassword: "postgres",
     });
-    onProgress(`${applied.length} migrations applied`);
+    onProgress(`migrations applied: ${applied.length}`);
     const postgrest = await run(
       new GenericContainer(names.postgrest)
         .withEnvironment({
-          PGRST_DB_URI:
-            "postgresql://authenticator:postgres@postgres:5432/postgres",
-          PGRST_DB_SCHEMAS: "public",
-          PGRST_DB_ANON_ROLE: "anon",
-          PGRST_DB_POOL: "20",
-          PGRST_JWT_SECRET: localJwtSecret,
+          ...postgrestSettings("postgres:5432"),
           PGRST_SERVER_PORT: "3000",
           PGRST_ADMIN_SERVER_PORT: "3001",
         })
         .withNetwork(network)
         .withExposedPorts(
-          { container: 3000, host: postgrestPort },
-          { container: 3001, host: adminPort },
+          { container: 3000, host: ports.postgrest },
+          { container: 3001, host: ports.postgrestAdmin },
         ),
       names.postgrest,
-      async () => (await fetch(`http://127.0.0.1:${adminPort}/ready`)).ok,
+      () => postgrestAnswers(ports.postgrestAdmin),
     );
     const gateway = await spawnGateway({
-      port: gatewayPort,
-      postgrestUrl: `http://127.0.0.1:${postgrestPort}`,
+      port: ports.gateway,
+      postgrestUrl: `http://127.0.0.1:${ports.postgrest}`,
       logFile: `${folder}/gateway.log`,
     });
     undo.push(() => stopChild(gateway, "SIGKILL"));
 
     return {
       kind: "containers",
-      redisUrl,
-      postgresUrl,
-      supabaseUrl: `http://127.0.0.1:${gatewayPort}`,
-      serviceRoleKey: signApiKey({ role: "service_role" }),
-      anonKey: signApiKey({ role: "anon" }),
-      userKey: (sub) => signApiKey({ role: "authenticated", sub }),
+      ...addresses,
       redis,
       postgres,
       postgrest,
@@ -180,7 +148,7 @@ export async function startContainers(
   }
 }
 
-/** The first start brings the library's reaper along, whose image may be out of reach when ours are not. */
+/** The library starts a container of its own, the reaper, which removes ours after this process. Its image may be out of reach. */
 async function startNetwork(
   onProgress: (line: string) => void,
 ): Promise<StartedNetwork> {
@@ -190,7 +158,7 @@ async function startNetwork(
     if (isReaperDisabled()) throw error;
     process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true";
     onProgress(
-      `going on without the testcontainers reaper: ${(error as Error).message}`,
+      `continuing without the testcontainers reaper: ${(error as Error).message}`,
     );
     return new Network().start();
   }
@@ -200,7 +168,7 @@ function isReaperDisabled(): boolean {
   return process.env["TESTCONTAINERS_RYUK_DISABLED"] === "true";
 }
 
-/** Goes to Docker itself: the library's own stop() forgets the container. */
+/** Asks Docker directly, because a container that the library has stopped cannot be started again. */
 async function restartable(
   started: StartedTestContainer,
   untilReady: () => Promise<void>,
@@ -222,7 +190,7 @@ async function restartable(
   };
 }
 
-/** Without the library's reaper container nobody else would remove ours after the end of this process. */
+/** Does the reaper's work when there is none. Returns a function that cancels the removal. */
 function removeAtEnd(
   network: StartedNetwork,
   containers: StartedTestContainer[],

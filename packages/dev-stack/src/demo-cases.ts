@@ -1,29 +1,26 @@
-/**
- * What the demo sends and what must come of it. An expectation is written down before anything runs; the report compares
- * it with the database and with what the receiver saw.
- */
+/** What the demo sends, and what should happen to it. The report compares that with the database and the receiver. */
 export interface DemoCase {
   title: string;
-  /** Path at the receiver, or a whole URL that is not the receiver's. */
+  /** A path at the receiver, or a whole URL elsewhere. */
   target: string;
-  /** How the delivery enters: a lead through the API, a payload of the caller, the sample lead, or redis-cli XADD. */
+  /** How the delivery is queued. Through the API: a stored lead, a payload of the caller's, or the sample lead. Or with redis-cli. */
   via: "lead" | "payload" | "test" | "xadd";
   format?: "zapier" | "makecom" | "convertkit";
   secret?: string;
   expected: {
     status: "success" | "failed";
-    /** Status of every request the receiver answers, in order; 0 = it never finished. */
+    /** The status that the receiver sends to each request, in order. */
     answers: number[];
-    /** Rows of the audit log; differs from `answers` only where nothing is sent. */
+    /** Rows in webhook_delivery_logs. An attempt that sends nothing has a row but no answer. */
     attempts: number;
     errorType?: "http" | "timeout" | "blocked";
-    /** Seconds the receiver asked for, if more than the schedule has. */
-    retryAfter?: number;
+    /** What the receiver's Retry-After asks for, if that is longer than the schedule's delay. */
+    retryAfterSeconds?: number;
   };
 }
 
 const plain = "a secret in plain words";
-// Made up here; Standard Webhooks secrets are base64 behind this prefix.
+// Standard Webhooks secrets are base64 after this prefix.
 const standard = `whsec_${Buffer.from("demo-demo-demo-demo-demo").toString("base64")}`;
 
 export const receiverSecrets = { plain, standard };
@@ -96,7 +93,7 @@ export const demoCases: DemoCase[] = [
     expected: success(200),
   },
   {
-    title: "fails twice, then works",
+    title: "fails twice",
     target: "/flaky?fail=2",
     via: "lead",
     secret: standard,
@@ -107,7 +104,7 @@ export const demoCases: DemoCase[] = [
     target: "/429?after=4",
     via: "lead",
     secret: plain,
-    expected: { ...success(429, 200), retryAfter: 4 },
+    expected: { ...success(429, 200), retryAfterSeconds: 4 },
   },
   {
     title: "5 MB answer",
@@ -124,7 +121,7 @@ export const demoCases: DemoCase[] = [
     expected: failure([500, 500, 500, 500]),
   },
   {
-    title: "never ends its answer",
+    title: "endless answer",
     target: "/drip",
     via: "payload",
     secret: plain,
@@ -152,7 +149,7 @@ export const demoCases: DemoCase[] = [
     expected: failure([302]),
   },
   {
-    title: "cloud metadata address",
+    title: "cloud metadata URL",
     target: "http://169.254.169.254/latest/meta-data",
     via: "payload",
     expected: {
@@ -163,3 +160,7 @@ export const demoCases: DemoCase[] = [
     },
   },
 ];
+
+export const titleWidth = Math.max(
+  ...demoCases.map(({ title }) => title.length),
+);

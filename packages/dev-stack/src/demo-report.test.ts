@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { differences, type DemoResult } from "./demo-report.ts";
 import type { ReceivedRequest } from "./receiver.ts";
 
@@ -17,7 +17,7 @@ function request(change: Partial<ReceivedRequest>): ReceivedRequest {
   };
 }
 
-/** A lead that is delivered with the second attempt. */
+/** A lead that is delivered on the second attempt. */
 function good(): DemoResult {
   return {
     demoCase: {
@@ -29,10 +29,9 @@ function good(): DemoResult {
     },
     recorded: {
       status: "success",
-      attempt: 2,
       attempts: [
-        { number: 1, status: 500, errorType: "http" },
-        { number: 2, status: 200, errorType: null },
+        { status: 500, errorType: "http" },
+        { status: 200, errorType: null },
       ],
       leadStatus: "webhook_sent",
     },
@@ -42,11 +41,11 @@ function good(): DemoResult {
 }
 
 describe("differences", () => {
-  it("finds none when all is as expected", () => {
+  test("finds none when everything is as expected", () => {
     expect(differences(good(), timing)).toEqual([]);
   });
 
-  it.each<[string, (result: DemoResult) => void, string]>([
+  test.each<[string, (result: DemoResult) => void, string]>([
     [
       "no row",
       (result) => (result.recorded = undefined),
@@ -58,9 +57,9 @@ describe("differences", () => {
       "status in the database: sent instead of success",
     ],
     [
-      "a missing audit row",
+      "a missing row of an attempt",
       (result) => result.recorded!.attempts.pop(),
-      "rows in the audit log: 1 instead of 2",
+      "rows in webhook_delivery_logs: 1 instead of 2",
     ],
     [
       "a lead that was not marked",
@@ -101,17 +100,17 @@ describe("differences", () => {
     [
       "an early retry",
       (result) => (result.received[1]!.receivedAt = 10_900),
-      "attempt 2 came 0.9 s after the one before, due was 1 s",
+      "attempt 2 came 0.9 s after the one before it instead of 1 s",
     ],
     [
       "a late retry",
       (result) => (result.received[1]!.receivedAt = 13_100),
-      "attempt 2 came 3.1 s after the one before, due was 1 s",
+      "attempt 2 came 3.1 s after the one before it instead of 1 s",
     ],
     [
       "a retry before Retry-After",
-      (result) => (result.demoCase.expected.retryAfter = 4),
-      "attempt 2 came 1.1 s after the one before, due was 4 s",
+      (result) => (result.demoCase.expected.retryAfterSeconds = 4),
+      "attempt 2 came 1.1 s after the one before it instead of 4 s",
     ],
   ])("names %s", (_what, spoil, difference) => {
     const result = good();

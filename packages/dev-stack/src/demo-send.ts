@@ -2,21 +2,23 @@ import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { promisify } from "node:util";
 import type { Client } from "pg";
-import { demoCases, type DemoCase } from "./demo-cases.ts";
-import { say } from "./demo-watch.ts";
+import { demoCases, titleWidth, type DemoCase } from "./demo-cases.ts";
+import { say } from "./demo-say.ts";
 import type { ReceivedRequest, Receiver } from "./receiver.ts";
 import { redisCommand } from "./redis-command.ts";
 
 export interface Sent {
   demoCase: DemoCase;
+  /** Undefined when the target is not one of our receivers. */
   receiver: Receiver | undefined;
   path: string;
+  /** Of the lead, if there is one. */
   email: string | undefined;
-  /** Unknown at first for an XADD without id; the receiver tells. */
+  /** After an XADD without id it is known only once the receiver has seen the webhook-id. */
   deliveryId: string | undefined;
 }
 
-/** The requests that came of this delivery. */
+/** The requests that the receiver has had of this delivery. */
 export function requestsOf(sent: Sent): ReceivedRequest[] {
   return (
     sent.receiver?.requests.filter((request) => request.path === sent.path) ??
@@ -24,17 +26,17 @@ export function requestsOf(sent: Sent): ReceivedRequest[] {
   );
 }
 
-/** Sends every case: leads and payloads through the API, one entry with redis-cli. */
 export async function sendAll(context: {
   redisUrl: string;
   database: Client;
-  /** By the secret they know. */
+  /** By the secret with which they check signatures. */
   receivers: Map<string | undefined, Receiver>;
   ingestUrl: string;
 }): Promise<Sent[]> {
   const { database } = context;
   const campaignId = await insertCampaign(database);
-  say("·", "a client and its campaign are in the database\n");
+  say("·", "a client and its campaign are in the database");
+  console.log();
   const sent: Sent[] = [];
   for (const [index, demoCase] of demoCases.entries()) {
     const receiver = demoCase.target.startsWith("/")
@@ -51,10 +53,12 @@ export async function sendAll(context: {
       deliveryId: undefined,
     };
     sent.push(item);
-    const title = demoCase.title.padEnd(24);
+    const title = demoCase.title.padEnd(titleWidth);
     if (demoCase.via === "xadd") {
       const secret = demoCase.secret ?? "";
-      say("▶", `${title} ${await add(context.redisUrl, webhookUrl, secret)}`);
+      const lines = await addEntry(context.redisUrl, webhookUrl, secret);
+      const indent = " ".repeat(titleWidth + 4);
+      say("▶", `${title}  ${lines.join(` \\\n${indent}`)}`);
       continue;
     }
     const lead =
@@ -72,32 +76,35 @@ export async function sendAll(context: {
       ...(demoCase.format !== undefined && { format: demoCase.format }),
       ...(demoCase.secret !== undefined && { webhookSecret: demoCase.secret }),
     });
-    say(
-      "▶",
-      `${title} POST /api/webhook-delivery → 202, delivery ${item.deliveryId.slice(0, 8)}`,
-    );
+    const shownTarget =
+      receiver === undefined ? new URL(webhookUrl).host : demoCase.target;
+    say("▶", `${title}  POST /api/webhook-delivery → 202, to ${shownTarget}`);
   }
   return sent;
 }
 
-/** Returns a line that says what was done. */
-async function add(
+/** Returns the command in lines, to be shown. */
+async function addEntry(
   redisUrl: string,
   webhookUrl: string,
   secret: string,
-): Promise<string> {
+): Promise<string[]> {
   const payload = '{"hello":"redis-cli"}';
   const command = ["XADD", "webhook:deliveries", "*"];
   command.push("webhook_url", webhookUrl, "secret", secret, "payload", payload);
-  const shown = `XADD webhook:deliveries '*' webhook_url ${webhookUrl} secret … payload '${payload}'`;
+  let sentWith = "redis-cli";
   try {
     await promisify(execFile)("redis-cli", ["-u", redisUrl, ...command]);
-    return `redis-cli ${shown}`;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     await redisCommand(redisUrl, command);
-    return `(no redis-cli here, so the same over TCP) ${shown}`;
+    sentWith = "(without redis-cli, which is not installed)";
   }
+  return [
+    `${sentWith} XADD webhook:deliveries '*'`,
+    `webhook_url ${webhookUrl}`,
+    `secret … payload '${payload}'`,
+  ];
 }
 
 async function post(ingestUrl: string, body: object): Promise<string> {
@@ -116,9 +123,14 @@ async function post(ingestUrl: string, body: object): Promise<string> {
 
 async function insertCampaign(database: Client): Promise<string> {
   const { rows } = await database.query<{ id: string }>(`
-    with client as (insert into clients (name) values ('Analytical Engines Ltd') returning id),
-    magnet as (insert into lead_magnets (client_id, name) select id, 'Notes on the Engine' from client returning id, client_id)
-    insert into campaigns (client_id, name, lead_magnet_id) select client_id, 'Spring campaign', id from magnet returning id`);
+    with client as (
+      insert into clients (name) values ('Analytical Engines Ltd') returning id
+    ), magnet as (
+      insert into lead_magnets (client_id, name)
+      select id, 'Notes on the Engine' from client returning id, client_id
+    )
+    insert into campaigns (client_id, name, lead_magnet_id)
+    select client_id, 'Spring campaign', id from magnet returning id`);
   const id = rows[0]?.id;
   if (id === undefined) throw new Error("could not insert a campaign");
   return id;
@@ -131,9 +143,10 @@ async function insertLead(
 ): Promise<{ id: string; email: string }> {
   const lead = { id: randomUUID(), email: `ada+${index}@example.com` };
   await database.query(
-    `insert into leads (id, campaign_id, email, first_name, last_name, linkedin_id, linkedin_url, company, title, source, status, custom_fields)
-     values ($1, $2, $3, 'Ada', 'Lovelace', 'ada', 'https://www.linkedin.com/in/ada', 'Analytical Engines', 'Countess', 'linkedin',
-       'email_captured', '{"budget":"1842"}')`,
+    `insert into leads (id, campaign_id, email, first_name, last_name, linkedin_id, linkedin_url,
+       company, title, source, status, custom_fields)
+     values ($1, $2, $3, 'Ada', 'Lovelace', 'ada', 'https://www.linkedin.com/in/ada',
+       'Analytical Engines', 'Countess', 'linkedin', 'email_captured', '{"budget":"1842"}')`,
     [lead.id, campaignId, lead.email],
   );
   return lead;

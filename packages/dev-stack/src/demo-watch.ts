@@ -1,15 +1,9 @@
 import { styleText } from "node:util";
+import { titleWidth } from "./demo-cases.ts";
+import { say } from "./demo-say.ts";
 import { requestsOf, type Sent } from "./demo-send.ts";
 
-const startedAt = Date.now();
-
-/** One line with the time since the start. */
-export function say(symbol: string, text: string): void {
-  const seconds = ((Date.now() - startedAt) / 1000).toFixed(1).padStart(6);
-  console.log(`${styleText("dim", `${seconds} s`)}  ${symbol} ${text}`);
-}
-
-/** The fields of the dispatcher's line about an attempt that are shown here. */
+/** The dispatcher's log line about an attempt, as far as it is shown here. */
 interface Attempted {
   msg: string;
   deliveryId: string;
@@ -20,11 +14,11 @@ interface Attempted {
   retryInMs: number | null;
 }
 
-/** Turns the dispatcher's log into lines for people. They wait until everything is sent, because only then all ids are known. */
+/** Shows the attempts in the dispatcher's log. They are kept until `show`, because ids are known only once all is sent. */
 export function watchAttempts(): {
   onLine: (line: string) => void;
   show: (sent: Sent[]) => void;
-  /** Whether as many attempts were shown as were expected. */
+  /** Whether all expected attempts have been shown. */
   isComplete: () => boolean;
 } {
   const early: Attempted[] = [];
@@ -44,12 +38,10 @@ export function watchAttempts(): {
       for (const attempted of early) showAttempt(attempted, sent);
     },
     isComplete: () =>
-      seen >= sum((known ?? []).map((item) => item.demoCase.expected.attempts)),
+      known !== undefined &&
+      seen >=
+        known.reduce((sum, item) => sum + item.demoCase.expected.attempts, 0),
   };
-}
-
-function sum(numbers: number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }
 
 function showAttempt(attempted: Attempted, sent: Sent[]): void {
@@ -61,18 +53,17 @@ function showAttempt(attempted: Attempted, sent: Sent[]): void {
       requestsOf(candidate)[0]?.webhookId === deliveryId,
   );
   const request = item && requestsOf(item)[attempt - 1];
-  const what = `${(item?.demoCase.title ?? deliveryId).padEnd(24)} attempt ${attempt}`;
-  const answer = status === null ? (error ?? "no answer") : `HTTP ${status}`;
-  const facts = `${answer}, ${durationMs} ms${request === undefined ? "" : `, signature ${request.signature}`}`;
+  const title = (item?.demoCase.title ?? deliveryId).padEnd(titleWidth);
+  const answer =
+    status === null
+      ? (error ?? "no answer")
+      : `HTTP ${status} in ${durationMs} ms`;
+  const signature =
+    request === undefined ? "" : `, signature ${request.signature}`;
+  const line = (symbol: string, next: string) =>
+    say(symbol, `${title}  attempt ${attempt}  ${answer}${signature}${next}`);
   if (retryInMs !== null)
-    say(
-      styleText("yellow", "↻"),
-      `${what}  ${facts}; again in ${retryInMs / 1000} s`,
-    );
-  else if (error === null) say(styleText("green", "✔"), `${what}  ${facts}`);
-  else
-    say(
-      styleText("red", "✗"),
-      `${what}  ${facts}; given up, kept as a dead letter`,
-    );
+    line(styleText("yellow", "↻"), `; again in ${retryInMs / 1000} s`);
+  else if (error === null) line(styleText("green", "✔"), "");
+  else line(styleText("red", "✗"), "; dead letter");
 }

@@ -1,15 +1,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { mkdir } from "node:fs/promises";
 import { dataRoot, repositoryRoot } from "./paths.ts";
-import { freePort } from "./ports.ts";
+import { portOrFree } from "./ports.ts";
 import { startReceiver } from "./receiver.ts";
-import { serviceEnvironment, startService, waitForHttp } from "./services.ts";
 import { isRedisInstalled } from "./redis-server.ts";
-import { startStack } from "./stack.ts";
+import { serviceEnvironment, startService, waitForHttp } from "./services.ts";
+import { startStack } from "./start-stack.ts";
 
-/** Everything on well-known ports until Ctrl-C, with readable logs and lines to try. Starts empty every time. */
+/** Runs everything on well-known ports until Ctrl-C, with readable logs and commands to try. Starts without data every time. */
 const folder = `${dataRoot}/dev`;
 const receiverSecret = "a secret in plain words";
 const cleanUp: (() => Promise<unknown>)[] = [];
@@ -37,9 +36,9 @@ try {
 
 async function dev(): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const redis = await portNear(6379);
-  const postgres = await portNear(54322);
-  const gateway = await portNear(54321);
+  const redis = await portOrFree(6379);
+  const postgres = await portOrFree(54322);
+  const gateway = await portOrFree(54321);
   const stack = await startStack({
     kind: isRedisInstalled() ? "processes" : "auto",
     onProgress: (line) => console.log(`· ${line}`),
@@ -47,23 +46,21 @@ async function dev(): Promise<void> {
   });
   cleanUp.push(() => stack.stop());
   const receiver = await startReceiver({
-    port: await portNear(4000),
+    port: await portOrFree(4000),
     secret: receiverSecret,
     onRequest: ({ statusSent, path, webhookId, signature }) =>
       console.log(
-        `[receiver] answered ${statusSent} to ${path}, webhook-id ${webhookId}, signature ${signature}`,
+        `[receiver] ${statusSent} ${path} webhook-id ${webhookId}, signature ${signature}`,
       ),
   });
   cleanUp.push(() => receiver.close());
 
   const ports = {
-    ingest: await portNear(3000),
-    dispatcher: await portNear(9101),
-    "retry-scheduler": await portNear(9102),
+    ingest: await portOrFree(3000),
+    dispatcher: await portOrFree(9101),
+    "retry-scheduler": await portOrFree(9102),
   };
-  const environment = await serviceEnvironment(stack, {
-    ...settingsOfTheCaller(),
-  });
+  const environment = await serviceEnvironment(stack, callerSettings());
   const pretty = prettyPrinter();
   const services = (["ingest", "dispatcher", "retry-scheduler"] as const).map(
     (name) => {
@@ -96,26 +93,32 @@ async function dev(): Promise<void> {
   console.log(`
 Ready. Logs: ${folder}/*.log. Ctrl-C stops everything.
 
-  Send one:
-    curl ${ingestUrl}/api/webhook-delivery -H 'content-type: application/json' \\
-      -d '{"test":true,"webhookUrl":"${receiver.url}/flaky?fail=2","webhookSecret":"${receiverSecret}"}'
+  Send a delivery:
+    curl ${ingestUrl}/api/webhook-delivery -H 'content-type: application/json' -d '{
+      "test": true,
+      "webhookUrl": "${receiver.url}/flaky?fail=2",
+      "webhookSecret": "${receiverSecret}"
+    }'
   Or without the API:
-    redis-cli -p ${redis} XADD webhook:deliveries '*' webhook_url ${receiver.url}/ok payload '{"hello":"world"}'
-  What became of them:
+    redis-cli -p ${redis} XADD webhook:deliveries '*' \\
+      webhook_url ${receiver.url}/ok payload '{"hello":"world"}'
+  See what became of them:
     curl ${ingestUrl}/api/webhook-delivery
     curl ${ingestUrl}/api/webhook-delivery/stats
     curl ${receiver.url}/_requests
-  The queue:
+  Look into the queue:
     redis-cli -p ${redis} XINFO GROUPS webhook:deliveries
     redis-cli -p ${redis} ZRANGE '{webhook:deliveries}:retries' 0 -1 WITHSCORES
-  Tables (psql): ${stack.postgresUrl}
-  API documentation: ${ingestUrl}/docs
-  Receiver modes: ${receiver.url}/ok /flaky?fail=n /500 /429?after=s /404 /410 /slow?ms=n /drip /redirect /big
+  Look into the tables:
+    psql ${stack.postgresUrl}
+  Read the API documentation: ${ingestUrl}/docs
+  Other paths of the receiver ${receiver.url}:
+    /ok /flaky?fail=n /500 /429?after=s /404 /410 /slow?ms=n /drip /redirect /big
 `);
 }
 
 /** Settings given on the command line, as in `RATE_LIMIT_PER_SECOND=5 ./run dev`, reach the services. */
-function settingsOfTheCaller(): Record<string, string> {
+function callerSettings(): Record<string, string> {
   const names = [
     "RETRY_DELAYS_SECONDS",
     "RETRY_JITTER",
@@ -133,16 +136,6 @@ function settingsOfTheCaller(): Record<string, string> {
   );
 }
 
-/** The port itself, or a free one when somebody has it. */
-async function portNear(port: number): Promise<number> {
-  const isFree = await new Promise<boolean>((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
-  return isFree ? port : freePort();
-}
-
 function prettyPrinter(): (name: string, line: string) => void {
   const pretty = spawn(
     `${repositoryRoot}node_modules/.bin/pino-pretty`,
@@ -157,7 +150,7 @@ function prettyPrinter(): (name: string, line: string) => void {
     ],
     { stdio: ["pipe", "inherit", "inherit"], detached: true },
   );
-  // Last of all: the services' last lines go through it.
+  // Ends last, because the services' last lines go through it.
   cleanUp.unshift(async () => {
     pretty.stdin.end();
     await once(pretty, "exit");

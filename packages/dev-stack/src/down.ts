@@ -1,6 +1,6 @@
 import { sweep } from "./sweep.ts";
 
-// With --orphans only what belongs to processes that are gone.
+// --orphans stops only what belongs to processes that are gone.
 const live = !process.argv.includes("--orphans");
 const report = await sweep({ live });
 console.log(

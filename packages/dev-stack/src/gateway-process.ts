@@ -1,11 +1,11 @@
 import type { ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { spawnTracked } from "./children.ts";
-import { waitUntil } from "./server-process.ts";
+import { waitUntil } from "./wait-until.ts";
 
 const script = fileURLToPath(new URL("gateway.ts", import.meta.url));
 
-/** The gateway as a process of its own: inside ours it would share the event loop with whatever is being measured. */
+/** Runs the gateway as a process of its own: in ours it would share the event loop with tests and measurements. */
 export async function spawnGateway(options: {
   port: number;
   postgrestUrl: string;
@@ -21,9 +21,9 @@ export async function spawnGateway(options: {
       POSTGREST_URL: options.postgrestUrl,
     },
   });
-  // 404 without a route shows that it listens; PostgREST may not be up yet.
+  // A path without a route shows that it listens, even before PostgREST does.
   await waitUntil(
-    `gateway (log: ${options.logFile})`,
+    `gateway answers (log: ${options.logFile})`,
     15_000,
     async () =>
       (await fetch(`http://127.0.0.1:${options.port}/`)).status === 404,

@@ -7,7 +7,7 @@ import {
 } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { startGateway, type Gateway } from "./gateway.ts";
 
 interface Seen {
@@ -48,7 +48,7 @@ afterEach(async () => {
   upstream.close();
 });
 
-it("maps /rest/v1 to the root, with query, headers, body, status and answer", async () => {
+test("a request to /rest/v1 reaches PostgREST's root with its query, headers and body, and the answer comes back", async () => {
   const response = await fetch(
     `${gateway.url}/rest/v1/rpc/f?select=a%2Cb&x=eq.1`,
     {
@@ -81,7 +81,7 @@ it("maps /rest/v1 to the root, with query, headers, body, status and answer", as
   ]);
 });
 
-it("passes a body of unknown length on as it comes", async () => {
+test("a body of unknown length is passed on as a stream", async () => {
   const body = new ReadableStream({
     start(controller) {
       for (let index = 0; index < 100; index++)
@@ -98,7 +98,7 @@ it("passes a body of unknown length on as it comes", async () => {
   expect(seen[0]?.body.length).toBe(1_000_000);
 });
 
-it("answers HEAD without a body", async () => {
+test("HEAD is answered without a body", async () => {
   const response = await fetch(`${gateway.url}/rest/v1/t`, {
     method: "HEAD",
     headers: { apikey: "k" },
@@ -109,7 +109,7 @@ it("answers HEAD without a body", async () => {
   ]);
 });
 
-it("refuses a request without apikey and does not pass it on", async () => {
+test("a request without an apikey is refused and not passed on", async () => {
   const response = await fetch(`${gateway.url}/rest/v1/t`, {
     headers: { authorization: "Bearer k" },
   });
@@ -117,12 +117,12 @@ it("refuses a request without apikey and does not pass it on", async () => {
   expect(seen).toEqual([]);
 });
 
-it("takes the apikey as the bearer token when there is no other", async () => {
+test("the apikey is the bearer token when there is no Authorization header", async () => {
   await fetch(`${gateway.url}/rest/v1/t`, { headers: { apikey: "k" } });
   expect(seen[0]?.headers.authorization).toBe("Bearer k");
 });
 
-it("serves nothing outside /rest/v1", async () => {
+test("a path outside /rest/v1 is not found", async () => {
   const response = await fetch(`${gateway.url}/rest/v12/t`, {
     headers: { apikey: "k" },
   });
@@ -130,7 +130,7 @@ it("serves nothing outside /rest/v1", async () => {
   expect(seen).toEqual([]);
 });
 
-it("answers 503 while PostgREST is away, and goes on when it is back", async () => {
+test("requests are answered 503 while PostgREST is away, and served again when it is back", async () => {
   const { port } = upstream.address() as AddressInfo;
   upstream.closeAllConnections();
   await new Promise((resolve) => upstream.close(resolve));

@@ -8,11 +8,12 @@ import type { AddressInfo } from "node:net";
 import { Pool } from "undici";
 
 /**
- * What Supabase's own API gateway does for a client of the database: /rest/v1/* → PostgREST /*, only with an `apikey`,
- * which also stands in for a missing Authorization. Bodies stream through untouched in both directions.
+ * Does for a client of the database what Supabase's own API gateway does: it passes /rest/v1/* on to PostgREST's /*,
+ * requires an `apikey` header, and uses that as the bearer token when there is no Authorization header. Bodies stream
+ * through unchanged in both directions.
  */
 const prefix = "/rest/v1";
-// Hop-by-hop headers belong to one connection; host and expect are answered here.
+// Hop-by-hop headers concern one connection only. The gateway has a host name of its own, and itself answers `expect`.
 const notForwarded = new Set([
   "connection",
   "keep-alive",
@@ -50,9 +51,9 @@ export async function startGateway(options: {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     async close() {
       const closed = new Promise((resolve) => server.close(resolve));
-      const impatient = setTimeout(() => server.closeAllConnections(), 5_000);
+      const timer = setTimeout(() => server.closeAllConnections(), 5_000);
       await closed;
-      clearTimeout(impatient);
+      clearTimeout(timer);
       await pool.close();
     },
   };

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { Client } from "pg";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { migrate } from "./migrate.ts";
 import { freePort } from "./ports.ts";
 import { postgresServer, type PostgresServer } from "./postgres-server.ts";
@@ -52,7 +52,7 @@ beforeEach(async () => {
 
 const run = () => migrate(`${databaseUrl}${client.database}`, { folder });
 
-it("applies what is new in the order of the names, and nothing twice", async () => {
+test("migrations are applied in the order of their names, and none twice", async () => {
   expect(await run()).toEqual(["20260101000000_create_a.sql"]);
   await writeFile(
     `${folder}/20260103000000_fill_a.sql`,
@@ -79,7 +79,7 @@ it("applies what is new in the order of the names, and nothing twice", async () 
   ]);
 });
 
-it("undoes a migration that fails and names its file and line", async () => {
+test("a migration that fails is undone, and the error names its file and line", async () => {
   await writeFile(
     `${folder}/20260102000000_break.sql`,
     "create table b (id int);\n\nselect nonsense;",
@@ -93,12 +93,12 @@ it("undoes a migration that fails and names its file and line", async () => {
   ).toEqual([{ a: "a", b: null }]);
 });
 
-it("lets two runs at the same time apply each migration once", async () => {
+test("runs at the same time apply each migration once", async () => {
   const results = await Promise.all([run(), run(), run()]);
   expect(results.flat()).toEqual(["20260101000000_create_a.sql"]);
 });
 
-it("sets up what a Supabase project has: API roles, auth.uid() and open default privileges", async () => {
+test("the database gets what a Supabase project has: API roles, auth.uid() and open default privileges", async () => {
   await run();
   await client.query("set role authenticated");
   await client.query(

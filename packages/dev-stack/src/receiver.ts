@@ -8,17 +8,19 @@ import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 
 /**
- * A receiver of webhooks to try deliveries against: every path is a way to behave (see `modes`). It checks signatures
- * from the published Standard Webhooks text alone and shares no code with the sender, so that one mistake cannot hide in both.
+ * A webhook receiver to try deliveries on. The path of the URL chooses how it behaves (see `modes`). Its signature check
+ * follows the Standard Webhooks specification and shares no code with the sender, so that a mistake in one cannot hide
+ * behind the same mistake in the other.
  */
 export interface ReceivedRequest {
   webhookId: string;
   path: string;
   headers: Record<string, string>;
-  /** The body as it came, decoded as UTF-8. */
+  /** Decoded as UTF-8. */
   body: string;
+  /** Milliseconds since 1970. */
   receivedAt: number;
-  /** 0 while no status was sent. */
+  /** 0 until a status has been sent. */
   statusSent: number;
   signature: "valid" | "invalid" | "unsigned";
 }
@@ -37,10 +39,13 @@ export interface ReceiverOptions {
   onRequest?: (request: ReceivedRequest) => void;
 }
 
-/** How often this webhook-id was seen on this path before, and the query of the URL. */
 type Mode = (
   response: ServerResponse,
-  context: { seenBefore: number; query: URLSearchParams },
+  context: {
+    /** How many requests with this webhook-id this path has had before. */
+    seenBefore: number;
+    query: URLSearchParams;
+  },
 ) => void;
 
 const modes: Record<string, Mode> = {
@@ -75,6 +80,13 @@ const modes: Record<string, Mode> = {
   },
   "/big": (response) => respond(response, 200, "x".repeat(5 * 1024 * 1024)),
 };
+
+const unknownMode: Mode = (response) =>
+  respond(
+    response,
+    404,
+    `unknown path; known: ${Object.keys(modes).join(" ")}`,
+  );
 
 export async function startReceiver(
   options: ReceiverOptions = {},
@@ -118,31 +130,23 @@ export async function startReceiver(
     const seenBefore = timesSeen.get(key) ?? 0;
     timesSeen.set(key, seenBefore + 1);
 
-    const mode =
-      modes[url.pathname] ??
-      ((answer) =>
-        respond(
-          answer,
-          404,
-          `no such mode; there are ${Object.keys(modes).join(" ")}`,
-        ));
-    // A signed request that does not verify must not look like a success to the sender.
+    const mode = modes[url.pathname] ?? unknownMode;
+    // A request whose signature is wrong must not look like a success to the sender.
     if (received.signature === "invalid")
       respond(response, 401, "bad signature");
     else mode(response, { seenBefore, query: url.searchParams });
-    if (response.headersSent) {
+    const onStatusSent = () => {
       received.statusSent = response.statusCode;
       options.onRequest?.(received);
-    } else {
-      response.once("finish", () => {
-        received.statusSent = response.statusCode;
-        options.onRequest?.(received);
-      });
-    }
+    };
+    // /drip sends its status at once but never finishes; /slow sends nothing before it finishes.
+    if (response.headersSent) onStatusSent();
+    else response.once("finish", onStatusSent);
   }
 
   const server = createServer((request, response) => {
-    handle(request, response).catch(() => response.destroy()); // the sender went away in the middle of its body
+    // Rejects when the sender disconnects before its body is complete.
+    handle(request, response).catch(() => response.destroy());
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -173,7 +177,7 @@ function respond(
     .end(body);
 }
 
-/** Valid only if every signature present is right: Standard Webhooks, and the older hex header if sent. */
+/** Valid only if every signature present is right: that of Standard Webhooks, and that in the older hex header. */
 export function checkSignature(
   headers: Record<string, string>,
   body: Buffer,
@@ -194,7 +198,7 @@ export function checkSignature(
       .update(`${headers["webhook-id"]}.${timestamp}.`)
       .update(body)
       .digest("base64");
-    // During a secret rotation the header lists several, separated by spaces.
+    // During a secret rotation the header contains several signatures, separated by spaces.
     if (
       !isFresh ||
       !standard
@@ -203,7 +207,7 @@ export function checkSignature(
     )
       return "invalid";
   }
-  // Receivers of this header never heard of whsec_: to them the secret is the text they were given.
+  // Receivers that check this header do not know the whsec_ form: to them the secret is the text they were given.
   if (
     legacy !== undefined &&
     !equal(legacy, createHmac("sha256", secret).update(body).digest("hex"))
@@ -229,7 +233,7 @@ if (import.meta.main) {
       console.log(`${statusSent} ${path} ${webhookId} signature ${signature}`),
   });
   console.log(
-    `receiver listening on ${receiver.url}; modes: ${Object.keys(modes).join(" ")}`,
+    `receiver listening on ${receiver.url}\npaths: ${Object.keys(modes).join(" ")}`,
   );
   for (const signal of ["SIGTERM", "SIGINT"])
     process.once(signal, () => void receiver.close());

@@ -2,7 +2,7 @@ import { connect } from "node:net";
 
 export type RedisReply = string | number | null | RedisReply[];
 
-/** Sends one command as redis-cli would, for when redis-cli is not there. */
+/** Sends one command over a connection of its own, as redis-cli does. */
 export function redisCommand(
   redisUrl: string,
   command: string[],
@@ -11,10 +11,10 @@ export function redisCommand(
   return new Promise((resolve, reject) => {
     let received = "";
     const socket = connect({ host: hostname, port: Number(port || 6379) });
-    // latin1 keeps one character per byte, so that lengths in the reply can be counted in characters.
+    // With latin1 every byte is one character, so lengths in the reply can be counted in characters.
     socket.setEncoding("latin1");
     socket.setTimeout(5_000, () =>
-      socket.destroy(new Error("Redis is silent")),
+      socket.destroy(new Error("Redis does not answer")),
     );
     socket.once("error", reject);
     socket.once("close", () =>
@@ -35,7 +35,7 @@ export function redisCommand(
   });
 }
 
-/** Undefined while the reply is not complete. */
+/** Undefined while the reply is incomplete. */
 function parseReply(
   text: string,
   start: number,

@@ -1,17 +1,19 @@
 import type { ChildProcess } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   hasExited,
   spawnTracked,
   stopChild,
   type TrackedOptions,
 } from "./children.ts";
+import { GiveUp, waitUntil } from "./wait-until.ts";
 
-export interface ServerProcess {
-  readonly pid: number;
-  start(): Promise<void>;
+/** A server that can be stopped, killed and started again on the same port, with its data. */
+export interface Restartable {
+  /** Resolves when the process is gone. Without a signal the server shuts down in order. */
   stop(signal?: NodeJS.Signals): Promise<void>;
+  /** Resolves when the server answers. */
+  start(): Promise<void>;
 }
 
 export interface ServerSpec extends TrackedOptions {
@@ -19,14 +21,14 @@ export interface ServerSpec extends TrackedOptions {
   arguments: string[];
   logFile: string;
   stopSignal: NodeJS.Signals;
-  /** True, or no error, when the server answers. */
+  /** Whether the server answers; rejecting means no. */
   isReady: () => Promise<boolean>;
-  /** Says what to do when the command does not exist. */
+  /** Tells the user what to do when the command does not exist. */
   whenMissing: string;
 }
 
-/** One server that can be stopped and started again with the same arguments. */
-export function serverProcess(spec: ServerSpec): ServerProcess {
+/** A server that runs as a child process. */
+export function serverProcess(spec: ServerSpec): Restartable {
   let child: ChildProcess | undefined;
 
   async function start(): Promise<void> {
@@ -36,10 +38,10 @@ export function serverProcess(spec: ServerSpec): ServerProcess {
     spawned.once("error", (error: NodeJS.ErrnoException) => {
       failure = error.code === "ENOENT" ? new Error(spec.whenMissing) : error;
     });
-    await waitUntil(spec.name, 30_000, async () => {
-      if (failure !== undefined) throw new Stopped(failure.message);
+    await waitUntil(`${spec.name} answers`, 30_000, async () => {
+      if (failure !== undefined) throw new GiveUp(failure.message);
       if (hasExited(spawned))
-        throw new Stopped(
+        throw new GiveUp(
           `${spec.name} stopped while starting:\n${await lastLines(spec.logFile)}`,
         );
       return spec.isReady();
@@ -47,41 +49,12 @@ export function serverProcess(spec: ServerSpec): ServerProcess {
   }
 
   return {
-    get pid() {
-      return child?.pid ?? 0;
-    },
     start,
     async stop(signal) {
       if (child !== undefined)
         await stopChild(child, signal ?? spec.stopSignal);
     },
   };
-}
-
-/** Ends a wait at once: trying again cannot help. */
-class Stopped extends Error {}
-
-/** Asks every 15 ms until the answer is true; an error counts as "not yet". */
-export async function waitUntil(
-  what: string,
-  timeoutMs: number,
-  isTrue: () => Promise<boolean>,
-): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  let lastError: unknown;
-  for (;;) {
-    try {
-      if (await isTrue()) return;
-    } catch (error) {
-      if (error instanceof Stopped) throw error;
-      lastError = error;
-    }
-    if (Date.now() > deadline)
-      throw new Error(`${what} did not answer within ${timeoutMs / 1000} s`, {
-        cause: lastError,
-      });
-    await sleep(15);
-  }
 }
 
 async function lastLines(file: string): Promise<string> {

@@ -5,8 +5,8 @@ import { createWriteStream } from "node:fs";
 import { spawnTracked, stopChild } from "./children.ts";
 import { repositoryRoot } from "./paths.ts";
 import { freePort } from "./ports.ts";
-import { waitUntil } from "./server-process.ts";
 import type { Stack } from "./stack.ts";
+import { waitUntil } from "./wait-until.ts";
 
 export type ServiceName = "ingest" | "dispatcher" | "retry-scheduler";
 
@@ -14,22 +14,22 @@ export interface Service {
   name: ServiceName;
   child: ChildProcess;
   pid: number;
-  /** Everything it printed so far, stdout and stderr, line by line. */
+  /** What it has printed so far to stdout and stderr. */
   lines: string[];
   exited: Promise<number | null>;
-  /** SIGTERM unless told otherwise; resolves with the exit code, or null after a signal. */
+  /** Sends SIGTERM by default. Resolves with the exit code, or null if a signal ended the process. */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
 export interface ServiceOptions {
   onLine?: (line: string) => void;
-  /** Also appended to this file. */
+  /** Output is also appended to this file. */
   logFile?: string;
   /** How long `stop` waits before SIGKILL. */
   graceMs?: number;
 }
 
-/** Starts `services/<name>` as its own process with exactly this environment; nothing is inherited but PATH and HOME. */
+/** Starts `services/<name>` as its own process. It inherits nothing but what Node itself needs. */
 export function startService(
   name: ServiceName,
   env: Record<string, string>,
@@ -64,7 +64,7 @@ export function startService(
       options.onLine?.(line);
     });
   }
-  // "close", unlike "exit", comes after the last line was read.
+  // "close" comes after the last line has been read, "exit" may come before.
   const exited = new Promise<number | null>((resolve) => {
     child.once("close", (code) => {
       file?.end();
@@ -85,7 +85,7 @@ export function startService(
   };
 }
 
-/** What every service needs to run against the stack, with free ports. Overrides win. */
+/** What every service needs to run against the stack, with free ports. */
 export async function serviceEnvironment(
   stack: Stack,
   overrides: Record<string, string> = {},
@@ -103,16 +103,16 @@ export async function serviceEnvironment(
   };
 }
 
-// One key for all services of this process: what ingest seals the dispatcher must open.
+// The same for all services that this process starts: the dispatcher must open what ingest has sealed.
 const encryptionKey = randomBytes(32).toString("base64");
 
-/** Resolves when the address answers 2xx. */
+/** Resolves when the URL answers 2xx. */
 export async function waitForHttp(
   url: string,
   timeoutMs = 15_000,
 ): Promise<void> {
   await waitUntil(
-    url,
+    `${url} answers 2xx`,
     timeoutMs,
     async () => (await fetch(url, { signal: AbortSignal.timeout(2_000) })).ok,
   );
