@@ -161,9 +161,10 @@ test("a dead letter keeps the entry as it was, its secrets sealed", async () => 
   await own.add(fields);
   await own.ended(fields.id);
   const letter = (await own.deadLetters()).find(({ id }) => id === fields.id)!;
-  const { reason, failed_at, secret, headers, ...rest } = letter;
+  const { kind, reason, failed_at, secret, headers, ...rest } = letter;
   const { secret: _secret, headers: _headers, ...others } = fields;
   expect(rest).toEqual(others);
+  expect(kind).toBe("entry");
   expect(isSealed(secret!) && isSealed(headers!)).toBe(true);
   expect(reason).toMatch(/^webhook_url: /);
   expect(Date.parse(failed_at!)).not.toBeNaN();

@@ -60,6 +60,7 @@ describe("GET /api/webhook-delivery/dead-letters", () => {
     ]);
     expect(all[1]).toEqual({
       entryId: expect.stringMatching(/^\d+-\d+$/),
+      kind: "delivery",
       deliveryId: second,
       leadId: null,
       endpointId: null,
@@ -231,5 +232,35 @@ describe("POST /api/webhook-delivery/dead-letters/replay", () => {
     const { status, body } = await ingest.post("/dead-letters/replay", request);
     expect(status).toBe(422);
     expect(body.issues[0]!.path).toBe(path);
+  });
+});
+
+describe("a dead letter's kind", () => {
+  const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+  it("tells a refused record by its own delivery, and it is nothing to replay", async () => {
+    const deliveryId = randomUUID();
+    const { queue } = ingest;
+    const logEntry = { entryId: "1-1", deliveryId, record: "{}" };
+    await queue.recorder("me").setAside(logEntry, "23514", Date.now());
+    const [letter] = await letters();
+    expect(letter).toMatchObject({ kind: "record", deliveryId });
+    expect(letter).toHaveProperty("failedAt", expect.stringMatching(ISO));
+    const { status, body } = await ingest.post(
+      `/dead-letters/${letter!.entryId}/replay`,
+    );
+    expect(status).toBe(422);
+    expect(body.issues[0]!.path).toBe("record");
+  });
+
+  it("tells a retry that could not be read, with a date like all others", async () => {
+    const deliveryId = randomUUID();
+    const { redis, keys, retries } = ingest.queue;
+    await redis.zadd(keys.retries, 1, deliveryId);
+    await redis.hset(keys.retriesData, deliveryId, "garbage");
+    await retries.promote(10, Date.now());
+    const [letter] = await letters();
+    expect(letter).toMatchObject({ kind: "entry", deliveryId });
+    expect(letter).toHaveProperty("failedAt", expect.stringMatching(ISO));
   });
 });
