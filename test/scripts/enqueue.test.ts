@@ -1,3 +1,4 @@
+import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { randomUUID } from "node:crypto";
 import {
   afterAll,
@@ -182,4 +183,15 @@ describe("admit", () => {
       false,
     ]);
   });
+});
+
+test("a hash of homes under its former name is taken over once, and never over the new one", async () => {
+  const { redis, keys } = queue;
+  await adoptHomes(redis, keys);
+  await redis.hset(keys.formerHomes, "a", "1-1");
+  await adoptHomes(redis, keys);
+  expect(await redis.hgetall(keys.homes)).toEqual({ a: "1-1" });
+  await redis.hset(keys.formerHomes, "a", "2-2");
+  await adoptHomes(redis, keys);
+  expect(await redis.hgetall(keys.homes)).toEqual({ a: "1-1" });
 });

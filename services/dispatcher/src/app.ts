@@ -6,6 +6,7 @@ import { createDatabase, pingDatabase } from "@pipeline/shared/database";
 import type { Logger } from "@pipeline/shared/logger";
 import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
+import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createConsumer } from "@pipeline/shared/queue/consumer";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import {
@@ -223,6 +224,7 @@ export function createApp(config: Config, logger: Logger) {
     start: async (): Promise<void> => {
       logger.info("[WEBHOOK_WORKER] Starting webhook delivery worker...");
       await connectRedis([commands, blocking, logBlocking], config.redisUrl);
+      await adoptHomes(commands, keys);
       await warnAboutEviction(commands, logger);
       await Promise.all([queue.prepare(), records.prepare()]);
       opsServer = await startOpsServer(

@@ -1,6 +1,7 @@
 import { createDatabase, pingDatabase } from "@pipeline/shared/database";
 import { errorMessage } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
+import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createKeys } from "@pipeline/shared/queue/keys";
@@ -123,6 +124,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
         : "API keys: none set, so only this machine may call (set INGEST_API_KEYS to listen on the network)",
     );
     await connectRedis([redis], config.redisUrl);
+    await adoptHomes(redis, keys);
     await warnAboutEviction(redis, logger);
     await pingDatabase(forWrites.client).catch((error: unknown) =>
       logger.warn(

@@ -3,6 +3,7 @@ import { createDatabase, pingDatabase } from "@pipeline/shared/database";
 import type { Logger } from "@pipeline/shared/logger";
 import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
+import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
 import { createInspection } from "@pipeline/shared/queue/inspection";
@@ -82,6 +83,7 @@ export function createApp(config: Config, logger: Logger): App {
     start: async () => {
       say("Starting retry scheduler...");
       await connectRedis([redis], config.REDIS_URL);
+      await adoptHomes(redis, keys);
       await warnAboutEviction(redis, logger);
       opsServer = await startOpsServer(
         config.METRICS_PORT,

@@ -12,6 +12,8 @@ export interface Keys {
   log: string;
   /** Hash: delivery id → the one place where the delivery is. */
   homes: string;
+  /** What `homes` was called before. */
+  formerHomes: string;
   bucket: string;
   epoch: string;
   /** Set while a full reconcile runs. If it is gone when the pass ends, Redis lost its data again during the pass. */
@@ -30,6 +32,7 @@ export function createKeys(streamKey: string): Keys {
     dead: companion("dead"),
     log: companion("log"),
     homes: companion("homes"),
+    formerHomes: companion("inflight"),
     bucket: companion("bucket"),
     epoch: companion("epoch"),
     epochCandidate: companion("epoch:candidate"),
