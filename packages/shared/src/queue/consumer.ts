@@ -1,10 +1,13 @@
 // What a dispatcher does with deliveries in the stream: read, admit, keep, settle, give back.
-import type { Logger } from "pino";
 import { deriveDeliveryId, uuidOf } from "../entries.ts";
-import { isGroupMissing, type Redis } from "../redis.ts";
+import { isGroupMissing } from "../redis.ts";
 import { type Fields, unflatten } from "./fields.ts";
-import { createGroupReader, type GroupReader } from "./group-reader.ts";
-import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
+import {
+  createGroupReader,
+  type GroupReader,
+  type ReaderOptions,
+} from "./group-reader.ts";
+import { DISPATCHERS_GROUP } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
 export interface EntryOfDelivery {
@@ -43,23 +46,9 @@ export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
   release: (entries: EntryOfDelivery[]) => Promise<number>;
 }
 
-export interface ConsumerOptions {
-  /** For the blocking read alone. */
-  blocking: Redis;
-  commands: Redis;
-  keys: Keys;
-  consumer: string;
-  logger: Logger;
-}
-
-export function createConsumer(options: ConsumerOptions): Consumer {
+export function createConsumer(options: ReaderOptions): Consumer {
   const { commands, keys, consumer } = options;
-  const reader = createGroupReader({
-    ...options,
-    stream: keys.stream,
-    group: DISPATCHERS_GROUP,
-    epochKey: keys.epoch,
-  });
+  const reader = createGroupReader(options, keys.stream, DISPATCHERS_GROUP);
   const admit = queueScript(commands, keys, "admit");
   const heartbeat = queueScript(commands, keys, "heartbeat");
   const settle = queueScript(commands, keys, "settle");

@@ -1,6 +1,7 @@
 // Reading a stream through a consumer group: new entries, and those whose reader has died.
 import type { Logger } from "pino";
 import { BLOCK_MS, isGroupMissing, type Redis } from "../redis.ts";
+import type { Keys } from "./keys.ts";
 import { keyScript } from "./script.ts";
 
 export interface StreamEntry {
@@ -28,22 +29,22 @@ export interface GroupReader {
   recover: () => Promise<void>;
 }
 
-export interface GroupReaderOptions {
+export interface ReaderOptions {
   /** For the blocking read alone. */
   blocking: Redis;
   commands: Redis;
-  stream: string;
-  group: string;
+  keys: Keys;
   consumer: string;
-  /** Deleted when the group is missing: without it the retry-scheduler reconciles everything. */
-  epochKey: string;
   logger: Logger;
 }
 
 type Reply = [string, [string, string[]][]][] | null;
 
-export function createGroupReader(options: GroupReaderOptions): GroupReader {
-  const { blocking, commands, stream, group, consumer } = options;
+export function createGroupReader(
+  { blocking, commands, keys, consumer, logger }: ReaderOptions,
+  stream: string,
+  group: string,
+): GroupReader {
   const removeConsumer = keyScript(commands, "remove-consumer");
   let claimCursor = "0-0";
 
@@ -58,8 +59,9 @@ export function createGroupReader(options: GroupReaderOptions): GroupReader {
 
   async function recover(): Promise<void> {
     await prepare();
-    await commands.del(options.epochKey);
-    options.logger.warn({ stream, group }, "group.recreated");
+    // Without the epoch the retry-scheduler reconciles everything.
+    await commands.del(keys.epoch);
+    logger.warn({ stream, group }, "group.recreated");
   }
 
   /** What `read` resolves to, or nothing when the group was gone; it has then been made again. */

@@ -1,14 +1,13 @@
 // The log stream: records of attempts on their way to Postgres.
-import type { Logger } from "pino";
-import type { Redis } from "../redis.ts";
 import { recordLetter } from "./dead-letter.ts";
 import { flatten, unflatten } from "./fields.ts";
 import {
   createGroupReader,
   type GroupReader,
+  type ReaderOptions,
   type StreamEntry,
 } from "./group-reader.ts";
-import { type Keys, RECORDERS_GROUP } from "./keys.ts";
+import { RECORDERS_GROUP } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
 export interface LogEntry {
@@ -32,29 +31,15 @@ export interface Records extends Pick<
   setAside: (entry: LogEntry, reason: string, now: number) => Promise<void>;
 }
 
-export interface RecordsOptions {
-  /** For the blocking read alone. */
-  blocking: Redis;
-  commands: Redis;
-  keys: Keys;
-  consumer: string;
-  logger: Logger;
-}
-
 function toLogEntry({ entryId, fields }: StreamEntry): LogEntry {
   const { delivery_id: deliveryId = "", record = "" } = unflatten(fields);
   // An empty text would leave no trace in the array that is sent to Postgres.
   return { entryId, deliveryId, record: record.trim() || "null" };
 }
 
-export function createRecords(options: RecordsOptions): Records {
+export function createRecords(options: ReaderOptions): Records {
   const { commands, keys } = options;
-  const reader = createGroupReader({
-    ...options,
-    stream: keys.log,
-    group: RECORDERS_GROUP,
-    epochKey: keys.epoch,
-  });
+  const reader = createGroupReader(options, keys.log, RECORDERS_GROUP);
   const removeRecorded = queueScript(commands, keys, "recorded");
 
   const recorded: Records["recorded"] = async (entries) =>

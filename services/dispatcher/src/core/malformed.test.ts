@@ -40,7 +40,7 @@ test("what is readable of a malformed entry is kept for its row", () => {
     endpointId: ID,
     payload: '{ "a" : 1 }',
     leadId: null,
-    clientId: ID.toUpperCase(),
+    clientId: ID,
     event: "lead_captured",
     format: "telegram",
     secret: null,

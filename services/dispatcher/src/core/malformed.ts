@@ -1,7 +1,10 @@
 // What can be kept of an entry that does not parse: a row and a dead letter that tell its producer what was wrong.
-import type { Delivery, EntryIssue } from "@pipeline/shared/entries";
+import {
+  type Delivery,
+  type EntryIssue,
+  uuidOf,
+} from "@pipeline/shared/entries";
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 // Besides the two secret fields, what a producer may have misnamed.
 const SECRET_NAME = /secret|headers|token|password|authorization|api_?key/i;
 const MOST_LETTER_FIELDS = 50;
@@ -37,8 +40,7 @@ export function salvageDelivery(
   deliveryId: string,
   fields: Readonly<Record<string, string>>,
 ): Delivery {
-  const uuid = (name: string) =>
-    UUID.test(fields[name] ?? "") ? fields[name]! : null;
+  const uuid = (name: string) => uuidOf(fields[name]);
   const text = (name: string) =>
     fields[name]
       ?.slice(0, LONGEST_KEPT_TEXT)

@@ -1,15 +1,10 @@
 // The leads and endpoints that requests name, concurrent requests sharing a call.
 import { createBatcher } from "@pipeline/shared/batcher";
 import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
+import { uuidOf } from "@pipeline/shared/entries";
 import type { LeadRow } from "../core/lead-payload.ts";
 import type { EndpointRow } from "../core/plan-delivery.ts";
 import type { DatabaseGate } from "./database-gate.ts";
-
-const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
-
-export function isUuid(text: string): boolean {
-  return UUID.test(text);
-}
 
 export interface Lookups {
   /** Null when there is no such lead; an id that is no UUID is unknown. */
@@ -33,8 +28,10 @@ function createLookup<Row extends { id: string }>(
       return ids.map((id) => byId.get(id) ?? null);
     },
   });
-  return (id) =>
-    isUuid(id) ? batcher.add(id.toLowerCase()) : Promise.resolve(null);
+  return async (text) => {
+    const id = uuidOf(text);
+    return id === null ? null : batcher.add(id);
+  };
 }
 
 export function createLookups(

@@ -1,6 +1,6 @@
+import { uuidOf } from "@pipeline/shared/entries";
 import { z } from "zod";
 import type { DeliveryReads } from "../../adapters/delivery-rows.ts";
-import { isUuid } from "../../adapters/lookups.ts";
 import type { Queue } from "../../adapters/queue.ts";
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { deliveryDetail, deliverySummary } from "../../core/delivery-view.ts";
@@ -157,8 +157,8 @@ export function addInspectRoutes(
       },
     },
     async (request, reply) => {
-      const { id } = request.params;
-      const row = isUuid(id) ? await reads.find(id) : null;
+      const id = uuidOf(request.params.id);
+      const row = id === null ? null : await reads.find(id);
       if (row === null)
         return sendRefusal(
           reply,

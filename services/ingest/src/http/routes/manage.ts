@@ -1,6 +1,6 @@
+import { uuidOf } from "@pipeline/shared/entries";
 import { z } from "zod";
 import type { DeliveryWrites } from "../../adapters/delivery-rows.ts";
-import { isUuid } from "../../adapters/lookups.ts";
 import type { Queue } from "../../adapters/queue.ts";
 import { deliverySummary } from "../../core/delivery-view.ts";
 import { refuse } from "../../core/refusal.ts";
@@ -38,9 +38,9 @@ export function addManageRoutes(
       },
     },
     async (request, reply) => {
-      const { id } = request.params;
-      if (!isUuid(id)) return sendRefusal(reply, UNKNOWN);
-      const result = await resend.retry(id.toLowerCase());
+      const id = uuidOf(request.params.id);
+      if (id === null) return sendRefusal(reply, UNKNOWN);
+      const result = await resend.retry(id);
       if (!result.ok) return sendRefusal(reply, result.refusal);
       return reply
         .code(202)
@@ -58,8 +58,8 @@ export function addManageRoutes(
       },
     },
     async (request, reply) => {
-      const id = request.params.id.toLowerCase();
-      if (!isUuid(id)) return sendRefusal(reply, UNKNOWN);
+      const id = uuidOf(request.params.id);
+      if (id === null) return sendRefusal(reply, UNKNOWN);
       // The queue first: cancelled in Postgres only, it would still be sent.
       const result = await queue.cancel(id);
       if (result !== "cancelled") {
