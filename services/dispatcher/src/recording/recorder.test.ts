@@ -1,0 +1,335 @@
+import { PipelineError } from "@pipeline/shared/errors";
+import { createLogger } from "@pipeline/shared/logger";
+import type { LogEntry } from "@pipeline/shared/queue/records";
+import { expect, test, vi } from "vitest";
+import type { AttemptRecord } from "../core/record.ts";
+import { createRecorder } from "./recorder.ts";
+
+const CLAIM_IDLE_MS = 60_000;
+const GATHER_MS = 50;
+
+const record: AttemptRecord = {
+  delivery_id: "d-1",
+  attempt: 1,
+  attempted_at: "2026-03-01T12:00:00.000Z",
+  duration_ms: 12,
+  status: "failed",
+  response_status: 500,
+  response_body: "a body",
+  response_headers: { server: "x" },
+  error: "HTTP 500",
+};
+const entry = (name: string, text?: string): LogEntry => ({
+  entryId: `${name}-0`,
+  deliveryId: name,
+  record: text ?? JSON.stringify({ ...record, delivery_id: name }),
+});
+const refusal = (sqlState = "22P02") =>
+  new PipelineError("DATABASE_REFUSED", "invalid input", { sqlState });
+const timeout = (sqlState: string) =>
+  new PipelineError("DATABASE_UNAVAILABLE", "gave up", { sqlState });
+const away = () => new PipelineError("DATABASE_UNAVAILABLE", "no answer");
+
+/** As Postgres sees a call. */
+type Row = Partial<AttemptRecord> | string | null;
+
+/** `answer` sees the rows of each call; what it returns are the ids of rows without a delivery. */
+function setUp(options: {
+  reads?: LogEntry[][];
+  claims?: LogEntry[][];
+  answer?: (rows: Row[]) => string[];
+}) {
+  const { reads = [], claims = [], answer = () => [] } = options;
+  const calls: { name: string; rows: Row[]; count: number }[] = [];
+  const recorded: string[][] = [];
+  const setAside: { entryId: string; reason: string; now: number }[] = [];
+  const asked: (string | number)[][] = [];
+  const counted: number[] = [];
+  const logger = createLogger("test", "silent");
+  let now = 1_000_000;
+  const faults = { recorded: null as Error | null };
+  const run = createRecorder({
+    claimIdleMs: CLAIM_IDLE_MS,
+    logger,
+    now: () => now,
+    metrics: {
+      recorded: (count) => {
+        counted.push(count);
+      },
+    },
+    callWithText: async <Data>(name: string, text: string) => {
+      const { attempts, count } = JSON.parse(text) as {
+        attempts: Row[];
+        count: number;
+      };
+      calls.push({ name, rows: attempts, count });
+      return answer(attempts) as Data;
+    },
+    records: {
+      prepare: async () => undefined,
+      wake: async () => undefined,
+      leave: async () => true,
+      read: async (...request) => {
+        asked.push(["read", ...request]);
+        return reads.shift() ?? [];
+      },
+      claim: async (...request) => {
+        asked.push(["claim", ...request]);
+        return claims.shift() ?? [];
+      },
+      recorded: async (entries) => {
+        if (faults.recorded !== null) throw faults.recorded;
+        recorded.push(entries.map(({ entryId }) => entryId));
+        return entries.length;
+      },
+      setAside: async ({ entryId }, reason, now) => {
+        setAside.push({ entryId, reason, now });
+      },
+    },
+  });
+  return {
+    run,
+    calls,
+    recorded,
+    setAside,
+    asked,
+    counted,
+    logger,
+    faults,
+    pass: (ms: number) => {
+      now += ms;
+    },
+  };
+}
+
+const isOf = (name: string) => (row: Row) =>
+  typeof row === "object" && row?.delivery_id === name;
+const isFull = (row: Row) => typeof row === "object" && "response_body" in row!;
+const idsOf = (rows: Row[]) =>
+  rows.map((row) => (row as AttemptRecord).delivery_id);
+
+test("records are written in one call, with their number, and then removed from the log", async () => {
+  const { run, calls, recorded, counted } = setUp({
+    reads: [[entry("a"), entry("b")]],
+  });
+  await expect(run()).resolves.toBe(GATHER_MS);
+  expect(calls).toEqual([
+    {
+      name: "record_attempts",
+      rows: [
+        { ...record, delivery_id: "a" },
+        { ...record, delivery_id: "b" },
+      ],
+      count: 2,
+    },
+  ]);
+  expect(recorded).toEqual([["a-0", "b-0"]]);
+  expect(counted).toEqual([2]);
+});
+
+test("a round without records calls nobody, and the next may follow at once", async () => {
+  const { run, calls, recorded } = setUp({});
+  await expect(run()).resolves.toBe(0);
+  expect(calls).toEqual([]);
+  expect(recorded).toEqual([]);
+});
+
+test("a full batch is followed by the next without a pause", async () => {
+  const full = Array.from({ length: 500 }, (_, i) => entry(`d-${i}`));
+  const { run } = setUp({ reads: [full] });
+  await expect(run()).resolves.toBe(0);
+});
+
+test("records whose delivery Postgres does not know are done, and told of in the log", async () => {
+  const { run, recorded, logger } = setUp({
+    reads: [[entry("a"), entry("b")]],
+    answer: () => ["b"],
+  });
+  const warned = vi.spyOn(logger, "warn");
+  await run();
+  expect(recorded).toEqual([["a-0", "b-0"]]);
+  expect(warned.mock.calls).toEqual([
+    [{ deliveryIds: ["b"] }, "records.without_delivery"],
+  ]);
+});
+
+test("a record that Postgres refuses is recorded in plain form, and the others as they are", async () => {
+  const { run, calls, recorded, setAside } = setUp({
+    reads: [[entry("a"), entry("b"), entry("c")]],
+    answer: (rows) => {
+      if (rows.some((row) => isOf("b")(row) && isFull(row))) throw refusal();
+      return [];
+    },
+  });
+  await run();
+  expect(recorded).toEqual([["a-0", "b-0", "c-0"]]);
+  expect(setAside).toEqual([]);
+  const { rows } = calls.at(-1)!;
+  expect(rows).toHaveLength(1);
+  expect(rows[0]).toMatchObject({ delivery_id: "b", response_status: 500 });
+  expect(rows[0]).not.toHaveProperty("response_body");
+  expect(rows[0]).toHaveProperty(
+    "error",
+    "HTTP 500 (details left out: invalid input)",
+  );
+});
+
+test("a record that Postgres refuses in plain form too is set aside, and the others are recorded", async () => {
+  const { run, recorded, setAside, counted } = setUp({
+    reads: [[entry("a"), entry("b"), entry("c")]],
+    answer: (rows) => {
+      if (rows.some(isOf("b"))) throw refusal();
+      return [];
+    },
+  });
+  await expect(run()).resolves.toBe(GATHER_MS);
+  expect(recorded).toEqual([["a-0", "c-0"]]);
+  expect(counted).toEqual([2]);
+  expect(setAside).toEqual([
+    { entryId: "b-0", reason: "invalid input", now: 1_000_000 },
+  ]);
+});
+
+test.each([
+  "null",
+  '"text"',
+  "[]",
+  '{"attempt":1}',
+  '{"delivery_id":"b","delivery":1}',
+])(
+  "what Postgres refuses and is no record is set aside without another try: %s",
+  async (text) => {
+    const { run, calls, recorded, setAside } = setUp({
+      reads: [[entry("b", text)]],
+      answer: () => {
+        throw refusal();
+      },
+    });
+    await run();
+    expect(calls).toHaveLength(1);
+    expect(recorded).toEqual([[]]);
+    expect(setAside).toEqual([
+      {
+        entryId: "b-0",
+        reason: "record: must be a JSON object that names its delivery",
+        now: 1_000_000,
+      },
+    ]);
+  },
+);
+
+test.each(["57014", "55P03"])(
+  "a record that Postgres gives up on (%s) is left where it is, and the others are recorded",
+  async (sqlState) => {
+    const { run, recorded, setAside, calls } = setUp({
+      reads: [[entry("a"), entry("b"), entry("c")], [entry("d")]],
+      answer: (rows) => {
+        if (rows.some(isOf("b"))) throw timeout(sqlState);
+        return [];
+      },
+    });
+    await expect(run()).resolves.toBe(GATHER_MS);
+    expect(recorded).toEqual([["a-0", "c-0"]]);
+    expect(setAside).toEqual([]);
+    // It is not in hand any more: a later claim brings it back.
+    await run();
+    expect(idsOf(calls.at(-1)!.rows)).toEqual(["d"]);
+  },
+);
+
+test("a record whose plain form times out is left, not set aside", async () => {
+  const { run, recorded, setAside } = setUp({
+    reads: [[entry("b")]],
+    answer: ([row]) => {
+      throw isFull(row!) ? refusal() : timeout("57014");
+    },
+  });
+  await run();
+  expect(recorded).toEqual([[]]);
+  expect(setAside).toEqual([]);
+});
+
+test("while Postgres is away the same batch is offered again, and nothing more is read", async () => {
+  let isAway = true;
+  const { run, calls, recorded, asked } = setUp({
+    reads: [[entry("a"), entry("b")], [entry("c")]],
+    answer: () => {
+      if (isAway) throw away();
+      return [];
+    },
+  });
+  await expect(run()).rejects.toThrow("no answer");
+  await expect(run()).rejects.toThrow("no answer");
+  expect(recorded).toEqual([]);
+  isAway = false;
+  await run();
+  expect(calls.map(({ rows }) => idsOf(rows))).toEqual([
+    ["a", "b"],
+    ["a", "b"],
+    ["a", "b"],
+  ]);
+  expect(recorded).toEqual([["a-0", "b-0"]]);
+  expect(asked).toHaveLength(1);
+  await run();
+  expect(recorded[1]).toEqual(["c-0"]);
+});
+
+test("Postgres going away over a plain form keeps the batch in hand", async () => {
+  let isAway = true;
+  const { run, recorded, setAside } = setUp({
+    reads: [[entry("b")]],
+    answer: ([row]) => {
+      if (isFull(row!)) throw refusal();
+      if (isAway) throw away();
+      return [];
+    },
+  });
+  await expect(run()).rejects.toThrow("no answer");
+  isAway = false;
+  await run();
+  expect(recorded).toEqual([["b-0"]]);
+  expect(setAside).toEqual([]);
+});
+
+test("a batch that is repeated leaves out what was set aside before", async () => {
+  const { run, calls, faults, recorded, setAside } = setUp({
+    reads: [[entry("a"), entry("b", "null")]],
+    answer: (rows) => {
+      if (rows.includes(null)) throw refusal();
+      return [];
+    },
+  });
+  faults.recorded = new Error("Redis is away");
+  await expect(run()).rejects.toThrow("Redis is away");
+  faults.recorded = null;
+  await run();
+  expect(idsOf(calls.at(-1)!.rows)).toEqual(["a"]);
+  expect(recorded).toEqual([["a-0"]]);
+  expect(setAside).toHaveLength(1);
+});
+
+test("now and then a round takes over what another left before it reads", async () => {
+  const { run, asked, recorded, pass } = setUp({
+    claims: [[entry("a")]],
+    reads: [[], [entry("b")]],
+  });
+  await run();
+  pass(4999);
+  await run();
+  expect(asked).toEqual([
+    ["read", 500, 5000],
+    ["read", 500, 5000],
+  ]);
+  pass(1);
+  await run();
+  expect(asked.slice(2)).toEqual([["claim", 500, CLAIM_IDLE_MS]]);
+  await run();
+  expect(asked.slice(3)).toEqual([["read", 500, 5000]]);
+  pass(5000);
+  await run();
+  expect(asked.slice(4)).toEqual([
+    ["claim", 500, CLAIM_IDLE_MS],
+    ["read", 500, 5000],
+  ]);
+  expect(recorded).toEqual([["b-0"], ["a-0"]]);
+});
