@@ -1,9 +1,10 @@
 // ./run soak [minutes]: delivers for a long time while services, and now and then Redis and PostgREST, are killed.
-// Exits with 1 when a delivery was lost.
+// Exits with 1 when a delivery was lost. SEED=… makes the random choices of an earlier run again.
 import { setTimeout as sleep } from "node:timers/promises";
 import { sweep } from "@pipeline/dev-stack/sweep";
 import { createKiller, createLoad, reckon, settled } from "./support/chaos.ts";
 import { startPipeline } from "./support/crash-pipeline.ts";
+import { createRandom, readSeed } from "./support/seed.ts";
 
 const PER_SECOND = 100;
 const KILL_EVERY_MS = 4000;
@@ -16,9 +17,11 @@ if (!(minutes > 0 && minutes <= 24 * 60)) {
   process.exit(2);
 }
 
+const seed = readSeed();
+const random = createRandom(seed);
 await sweep({ live: false });
 console.log(
-  `Starting two processes of each service, for ${minutes} minutes...`,
+  `Starting two processes of each service, for ${minutes} minutes, SEED=${seed}...`,
 );
 const pipeline = await startPipeline({
   ingest: 2,
@@ -28,16 +31,16 @@ const pipeline = await startPipeline({
 });
 await pipeline.startServices();
 const endsAt = Date.now() + minutes * 60_000;
-const load = createLoad(pipeline, Math.random);
-const killer = createKiller(pipeline, Math.random);
+const load = createLoad(pipeline, random);
+const killer = createKiller(pipeline, random);
 const serverKills = { redis: 0, postgrest: 0 };
 
 async function killServers(): Promise<void> {
   for (;;) {
-    const pauseMs = SERVER_KILL_EVERY_MS * (0.5 + Math.random());
+    const pauseMs = SERVER_KILL_EVERY_MS * (0.5 + random());
     if (Date.now() + pauseMs > endsAt) return;
     await sleep(pauseMs);
-    const name = Math.random() < 0.5 ? "redis" : "postgrest";
+    const name = random() < 0.5 ? "redis" : "postgrest";
     serverKills[name]++;
     await pipeline.stack[name].stop("SIGKILL");
     await pipeline.stack[name].start();

@@ -3,9 +3,10 @@
 import { mkdtemp, readdir, rm, stat, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, inject, test } from "vitest";
 import { createLoad, type Load, reckon, settled } from "../support/chaos.ts";
 import { type Pipeline, startPipeline } from "../support/crash-pipeline.ts";
+import { createRandom } from "../support/seed.ts";
 import { until } from "../support/until.ts";
 
 const TOTAL = 800;
@@ -22,7 +23,10 @@ async function setUp(
   const pipeline = await startPipeline({ dispatcher: 2, env, ...options });
   cleanUps.push(pipeline.stop);
   await pipeline.startServices();
-  return { pipeline, load: createLoad(pipeline, Math.random, ["api"]) };
+  return {
+    pipeline,
+    load: createLoad(pipeline, createRandom(inject("seed")), ["api"]),
+  };
 }
 
 async function nothingLost(pipeline: Pipeline, load: Load): Promise<void> {

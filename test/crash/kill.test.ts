@@ -1,10 +1,11 @@
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, inject, test } from "vitest";
 import { createKiller, createLoad, reckon, settled } from "../support/chaos.ts";
 import {
   type Pipeline,
   QUICK,
   startPipeline,
 } from "../support/crash-pipeline.ts";
+import { createRandom } from "../support/seed.ts";
 
 let pipeline: Pipeline;
 afterEach(() => pipeline.stop());
@@ -17,8 +18,8 @@ test("kill -9 of any service under load loses nothing and repeats only what was 
     env: { LOG_LEVEL: "warn" },
   });
   await pipeline.startServices();
-  const load = createLoad(pipeline, Math.random);
-  const killer = createKiller(pipeline, Math.random);
+  const load = createLoad(pipeline, createRandom(inject("seed")));
+  const killer = createKiller(pipeline, createRandom(inject("seed")));
   const killing = killer.run(1000);
   await load.run(2400, 120);
   await killer.stop();

@@ -1,8 +1,9 @@
 // Redis away in every way it can be, under load. No service is restarted, and none floods its log.
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { createLoad, type Load, reckon, settled } from "../support/chaos.ts";
 import { type Pipeline, startPipeline } from "../support/crash-pipeline.ts";
+import { createRandom } from "../support/seed.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
 
@@ -24,7 +25,7 @@ beforeAll(async () => {
     },
   });
   await pipeline.startServices();
-  load = createLoad(pipeline, Math.random);
+  load = createLoad(pipeline, createRandom(inject("seed")));
 });
 afterAll(async () => {
   await proxy.close();

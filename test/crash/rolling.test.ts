@@ -1,7 +1,7 @@
 // A rolling deploy under load: every process is replaced, nothing is lost and nothing is sent twice.
 import { createLogger } from "@pipeline/shared/logger";
 import { serviceEnvironment } from "@pipeline/dev-stack/services";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, inject, test } from "vitest";
 import { createApp } from "../../services/dispatcher/src/app.ts";
 import { readConfig } from "../../services/dispatcher/src/config.ts";
 import { createLoad, reckon, settled } from "../support/chaos.ts";
@@ -10,6 +10,7 @@ import {
   QUICK,
   startPipeline,
 } from "../support/crash-pipeline.ts";
+import { createRandom } from "../support/seed.ts";
 
 const ROUNDS = 4;
 const GRACE_MS = Number(QUICK.SHUTDOWN_GRACE_MS);
@@ -35,7 +36,7 @@ test("SIGTERM under load: exit 0 within the grace, nothing lost, nothing sent tw
     env: { LOG_LEVEL: "warn", CLAIM_IDLE_MS: "20000" },
   });
   await pipeline.startServices();
-  const load = createLoad(pipeline, Math.random);
+  const load = createLoad(pipeline, createRandom(inject("seed")));
   const loading = load.run(Infinity, 100);
   const longest: Record<string, number> = {};
   for (let round = 0; round < ROUNDS; round++) {

@@ -2,9 +2,17 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import {
+  afterAll,
+  beforeAll,
+  expect,
+  inject,
+  onTestFinished,
+  test,
+} from "vitest";
 import { createLoad, reckon, settled } from "../support/chaos.ts";
 import { type Pipeline, startPipeline } from "../support/crash-pipeline.ts";
+import { createRandom } from "../support/seed.ts";
 import { until } from "../support/until.ts";
 
 const AWAY_MS = 20_000;
@@ -62,11 +70,14 @@ test.each(["postgrest", "postgres"] as const)(
   async (server) => {
     const repeatedBefore = await nothingLost();
     const linesBefore = pipeline.problems().length;
-    const before = createLoad(pipeline, Math.random, ["api", "xadd"]);
+    const before = createLoad(pipeline, createRandom(inject("seed")), [
+      "api",
+      "xadd",
+    ]);
     await before.run(200, 200); // some are waiting for their retries now
     await pipeline.stack[server].stop();
     const since = performance.now();
-    const load = createLoad(pipeline, Math.random, ["xadd"]);
+    const load = createLoad(pipeline, createRandom(inject("seed")), ["xadd"]);
     const loading = load.run(1200, 1200 / (AWAY_MS / 1000));
 
     await timedPost();

@@ -1,100 +1,90 @@
 // Redis out of memory under noeviction: nothing comes in, what is in gets out.
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import {
-  createQueue,
-  fieldsOf,
-  NO_LIMIT,
-  type Queue,
-} from "../support/queue.ts";
-import { startTestRedis, type TestRedis } from "../support/redis-server.ts";
+import { afterEach, expect, test } from "vitest";
+import { fieldsOf, NO_LIMIT, useQueue } from "../support/queue.ts";
 
-let server: TestRedis;
-let queue: Queue;
-beforeAll(async () => {
-  server = await startTestRedis();
-});
-afterAll(() => server.stop());
-beforeEach(async () => {
-  queue = await createQueue(server.url);
-  return async () => {
-    await queue.redis.config("SET", "maxmemory", 0);
-    queue.close();
-  };
-});
+const queue = useQueue();
+afterEach(() => queue().redis.config("SET", "maxmemory", 0));
 
-const runOutOfMemory = () => queue.redis.config("SET", "maxmemory", 1);
+const runOutOfMemory = () => queue().redis.config("SET", "maxmemory", 1);
 
 test("refuses new deliveries whole", async () => {
   await runOutOfMemory();
   const id = randomUUID();
   await expect(
-    queue.producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT),
+    queue().producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT),
   ).rejects.toThrow("OOM");
   await expect(
-    queue.reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
+    queue().reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
   ).rejects.toThrow("OOM");
-  await expect(queue.retries.requeue(id, fieldsOf(id), null)).rejects.toThrow(
+  await expect(queue().retries.requeue(id, fieldsOf(id), null)).rejects.toThrow(
     "OOM",
   );
-  expect(await queue.waiting()).toEqual([]);
-  expect(await queue.home(id)).toBeNull();
+  expect(await queue().waiting()).toEqual([]);
+  expect(await queue().home(id)).toBeNull();
 });
 
 test.each(["success", "retry", "dead", "defer"] as const)(
   "settles a %s",
   async (kind) => {
-    const entry = await queue.inFlight("a");
+    const entry = await queue().inFlight("a");
     await runOutOfMemory();
-    expect(await queue.settleOne("a", entry, { kind })).toBe("settled");
-    expect(await queue.waiting()).toEqual([]);
-    expect(await queue.log()).toHaveLength(1);
+    expect(await queue().settleOne("a", entry, { kind })).toBe("settled");
+    expect(await queue().waiting()).toEqual([]);
+    expect(await queue().log()).toHaveLength(1);
   },
 );
 
 test("reads, admits and keeps entries", async () => {
-  await queue.redis.xadd(queue.keys.stream, "*", "id", "x", "payload", "{}");
+  await queue().redis.xadd(
+    queue().keys.stream,
+    "*",
+    "id",
+    "x",
+    "payload",
+    "{}",
+  );
   await runOutOfMemory();
-  const [entry] = await queue.read("a");
-  expect(await queue.consumer("a").admit([entry!])).toEqual([true]);
-  expect(await queue.consumer("a").heartbeat([entry!.entryId])).toEqual([
+  const [entry] = await queue().read("a");
+  expect(await queue().consumer("a").admit([entry!])).toEqual([true]);
+  expect(await queue().consumer("a").heartbeat([entry!.entryId])).toEqual([
     entry!.entryId,
   ]);
-  expect(await queue.consumer("a").release([entry!])).toBe(1);
+  expect(await queue().consumer("a").release([entry!])).toBe(1);
 });
 
 test("promotes, records, cancels and clears left-overs", async () => {
   const [due, cancelled, done, trimmed] = [
-    await queue.inFlight("a"),
-    await queue.inFlight("a"),
-    await queue.inFlight("a"),
-    await queue.inFlight("a"),
+    await queue().inFlight("a"),
+    await queue().inFlight("a"),
+    await queue().inFlight("a"),
+    await queue().inFlight("a"),
   ];
-  await queue.settleOne("a", due, { kind: "retry", record: null });
-  await queue.settleOne("a", cancelled, { kind: "retry", record: null });
-  await queue.settleOne("a", done, { kind: "success" });
-  await queue.redis.xdel(queue.keys.stream, trimmed.entryId);
-  await queue.makeDue(due.deliveryId);
-  const [logged] = await queue.log();
+  await queue().settleOne("a", due, { kind: "retry", record: null });
+  await queue().settleOne("a", cancelled, { kind: "retry", record: null });
+  await queue().settleOne("a", done, { kind: "success" });
+  await queue().redis.xdel(queue().keys.stream, trimmed.entryId);
+  await queue().makeDue(due.deliveryId);
+  const [logged] = await queue().log();
   await runOutOfMemory();
-  expect(await queue.retries.promote(10, Date.now())).toMatchObject({
+  expect(await queue().retries.promote(10, Date.now())).toMatchObject({
     moved: 1,
   });
-  expect(await queue.retries.cancel(cancelled.deliveryId)).toBe("cancelled");
+  expect(await queue().retries.cancel(cancelled.deliveryId)).toBe("cancelled");
   expect(
-    await queue
+    await queue()
       .recorder("a")
       .recorded([{ entryId: logged!.entryId, deliveryId: done.deliveryId }]),
   ).toBe(1);
-  expect(await queue.reconcile.homeless([trimmed.deliveryId])).toEqual([
+  expect(await queue().reconcile.homeless([trimmed.deliveryId])).toEqual([
     trimmed.deliveryId,
   ]);
 });
 
 test("goes on giving out tokens and slots", async () => {
   await runOutOfMemory();
-  expect(await queue.limits.lease(10, 5, 3, 1)).toMatchObject({ granted: 3 });
-  expect(await queue.limits.lease(10, 5, 5, 1)).toMatchObject({ granted: 2 });
-  expect(await queue.limits.reserve("e", 10, 1, 1000)).toBe(0);
-  expect(await queue.limits.reserve("e", 10, 1, 1000)).toBeGreaterThan(0);
+  expect(await queue().limits.lease(10, 5, 3, 1)).toMatchObject({ granted: 3 });
+  expect(await queue().limits.lease(10, 5, 5, 1)).toMatchObject({ granted: 2 });
+  expect(await queue().limits.reserve("e", 10, 1, 1000)).toBe(0);
+  expect(await queue().limits.reserve("e", 10, 1, 1000)).toBeGreaterThan(0);
 });

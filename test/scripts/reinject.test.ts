@@ -1,30 +1,8 @@
 import { randomUUID } from "node:crypto";
-import {
-  afterAll,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  test,
-} from "vitest";
-import {
-  createQueue,
-  fieldsOf,
-  NO_LIMIT,
-  type Queue,
-} from "../support/queue.ts";
-import { startTestRedis, type TestRedis } from "../support/redis-server.ts";
+import { describe, expect, test } from "vitest";
+import { fieldsOf, NO_LIMIT, useQueue } from "../support/queue.ts";
 
-let server: TestRedis;
-let queue: Queue;
-beforeAll(async () => {
-  server = await startTestRedis();
-});
-afterAll(() => server.stop());
-beforeEach(async () => {
-  queue = await createQueue(server.url);
-  return queue.close;
-});
+const queue = useQueue();
 
 const lost = (dueAt = 0) => {
   const id = randomUUID();
@@ -34,91 +12,93 @@ const lost = (dueAt = 0) => {
 describe("reinject", () => {
   test("appends a lost delivery once", async () => {
     const delivery = lost();
-    expect(await queue.reconcile.reinject([delivery, delivery])).toEqual([
+    expect(await queue().reconcile.reinject([delivery, delivery])).toEqual([
       true,
       false,
     ]);
-    expect(await queue.reconcile.reinject([delivery])).toEqual([false]);
-    const [entry, ...others] = await queue.waiting();
+    expect(await queue().reconcile.reinject([delivery])).toEqual([false]);
+    const [entry, ...others] = await queue().waiting();
     expect(others).toEqual([]);
     expect(entry?.fields).toEqual(delivery.fields);
-    expect(await queue.home(delivery.id)).toBe(entry?.entryId);
+    expect(await queue().home(delivery.id)).toBe(entry?.entryId);
   });
 
   test("puts a delivery that is due later back among the retries, at its time", async () => {
     const delivery = lost(Date.now() + 60_000);
-    expect(await queue.reconcile.reinject([delivery])).toEqual([true]);
-    expect(await queue.dueAt(delivery.id)).toBe(delivery.dueAt);
-    expect(await queue.retryFields(delivery.id)).toEqual(delivery.fields);
-    expect(await queue.home(delivery.id)).toBe("retry");
-    expect(await queue.waiting()).toEqual([]);
+    expect(await queue().reconcile.reinject([delivery])).toEqual([true]);
+    expect(await queue().dueAt(delivery.id)).toBe(delivery.dueAt);
+    expect(await queue().retryFields(delivery.id)).toEqual(delivery.fields);
+    expect(await queue().home(delivery.id)).toBe("retry");
+    expect(await queue().waiting()).toEqual([]);
   });
 
   test("appends what was due in the past", async () => {
-    await queue.reconcile.reinject([lost(Date.now() - 1)]);
-    expect(await queue.waiting()).toHaveLength(1);
+    await queue().reconcile.reinject([lost(Date.now() - 1)]);
+    expect(await queue().waiting()).toHaveLength(1);
   });
 
   test("leaves alone what is queued, waits for its retry or for its record", async () => {
     const entries = [
-      await queue.inFlight("a"),
-      await queue.inFlight("a"),
-      await queue.inFlight("a"),
+      await queue().inFlight("a"),
+      await queue().inFlight("a"),
+      await queue().inFlight("a"),
     ];
-    await queue.settleOne("a", entries[1]!, { kind: "retry" });
-    await queue.settleOne("a", entries[2]!, { kind: "success" });
-    const before = await queue.snapshot();
+    await queue().settleOne("a", entries[1]!, { kind: "retry" });
+    await queue().settleOne("a", entries[2]!, { kind: "success" });
+    const before = await queue().snapshot();
     const again = entries.map(({ deliveryId: id }) => ({
       id,
       dueAt: 0,
       fields: fieldsOf(id),
     }));
-    expect(await queue.reconcile.reinject(again)).toEqual([
+    expect(await queue().reconcile.reinject(again)).toEqual([
       false,
       false,
       false,
     ]);
-    expect(await queue.snapshot()).toEqual(before);
+    expect(await queue().snapshot()).toEqual(before);
   });
 
   test("gives a waiting retry its place back when homes has lost it", async () => {
-    const entry = await queue.inFlight("a");
-    await queue.settleOne("a", entry, { kind: "retry" });
-    await queue.redis.del(queue.keys.homes);
+    const entry = await queue().inFlight("a");
+    await queue().settleOne("a", entry, { kind: "retry" });
+    await queue().redis.del(queue().keys.homes);
     const id = entry.deliveryId;
     expect(
-      await queue.reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
+      await queue().reconcile.reinject([
+        { id, dueAt: 0, fields: fieldsOf(id) },
+      ]),
     ).toEqual([false]);
-    expect(await queue.home(id)).toBe("retry");
-    expect(await queue.waiting()).toEqual([]);
+    expect(await queue().home(id)).toBe("retry");
+    expect(await queue().waiting()).toEqual([]);
   });
 
   test("one entry is sent when another without a place was still in the stream", async () => {
     const id = randomUUID();
-    await queue.producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT);
-    await queue.redis.del(queue.keys.homes);
-    await queue.reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]);
-    const entries = await queue.read("a");
-    const admitted = await queue.consumer("a").admit(entries);
+    await queue().producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT);
+    await queue().redis.del(queue().keys.homes);
+    await queue().reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]);
+    const entries = await queue().read("a");
+    const admitted = await queue().consumer("a").admit(entries);
     expect(admitted.filter(Boolean)).toHaveLength(1);
-    expect(await queue.waiting()).toHaveLength(1);
+    expect(await queue().waiting()).toHaveLength(1);
   });
 
   test.each(["stream", "retries", "retriesData", "homes"] as const)(
     "a %s key of the wrong type injects nothing, or nothing twice",
     async (name) => {
       const deliveries = [lost(), lost(Date.now() + 60_000)];
-      await queue.redis.set(queue.keys[name], "garbage");
+      await queue().redis.set(queue().keys[name], "garbage");
       for (let times = 0; times < 3; times++)
-        await expect(queue.reconcile.reinject(deliveries)).rejects.toThrow(
+        await expect(queue().reconcile.reinject(deliveries)).rejects.toThrow(
           "WRONGTYPE",
         );
-      await queue.redis.del(queue.keys[name]);
-      await queue.reconcile.reinject(deliveries);
-      expect((await queue.waiting()).map(({ fields }) => fields["id"])).toEqual(
-        [deliveries[0]!.id],
-      );
-      expect(await queue.dueAt(deliveries[1]!.id)).toBe(deliveries[1]!.dueAt);
+      await queue().redis.del(queue().keys[name]);
+      await queue().reconcile.reinject(deliveries);
+      expect(
+        (await queue().waiting()).map(({ fields }) => fields["id"]),
+      ).toEqual([deliveries[0]!.id]);
+      expect(await queue().dueAt(deliveries[1]!.id)).toBe(deliveries[1]!.dueAt);
     },
   );
 });
@@ -126,48 +106,49 @@ describe("reinject", () => {
 describe("homeless", () => {
   test("names what Redis does not know, and nothing that has a home", async () => {
     const entries = [
-      await queue.inFlight("a"),
-      await queue.inFlight("a"),
-      await queue.inFlight("a"),
+      await queue().inFlight("a"),
+      await queue().inFlight("a"),
+      await queue().inFlight("a"),
     ];
-    await queue.settleOne("a", entries[1]!, { kind: "retry" });
-    await queue.settleOne("a", entries[2]!, { kind: "success" });
-    const before = await queue.snapshot();
+    await queue().settleOne("a", entries[1]!, { kind: "retry" });
+    await queue().settleOne("a", entries[2]!, { kind: "success" });
+    const before = await queue().snapshot();
     const unknown = randomUUID();
     expect(
-      await queue.reconcile.homeless([
+      await queue().reconcile.homeless([
         ...entries.map(({ deliveryId }) => deliveryId),
         unknown,
       ]),
     ).toEqual([unknown]);
-    expect(await queue.snapshot()).toEqual(before);
-    expect(await queue.reconcile.homeless([])).toEqual([]);
+    expect(await queue().snapshot()).toEqual(before);
+    expect(await queue().reconcile.homeless([])).toEqual([]);
   });
 
   const losses = {
-    "its entry was deleted": () => queue.redis.del(queue.keys.stream),
-    "its retry was removed": () => queue.redis.del(queue.keys.retries),
-    "its retry lost its data": () => queue.redis.del(queue.keys.retriesData),
-    "its record was deleted": () => queue.redis.del(queue.keys.log),
+    "its entry was deleted": () => queue().redis.del(queue().keys.stream),
+    "its retry was removed": () => queue().redis.del(queue().keys.retries),
+    "its retry lost its data": () =>
+      queue().redis.del(queue().keys.retriesData),
+    "its record was deleted": () => queue().redis.del(queue().keys.log),
   };
   test.each(Object.entries(losses))(
     "names a delivery when %s, and clears its place",
     async (_, lose) => {
       const entries = [
-        await queue.inFlight("a"),
-        await queue.inFlight("a"),
-        await queue.inFlight("a"),
+        await queue().inFlight("a"),
+        await queue().inFlight("a"),
+        await queue().inFlight("a"),
       ];
-      await queue.settleOne("a", entries[1]!, { kind: "retry" });
-      await queue.settleOne("a", entries[2]!, { kind: "success" });
+      await queue().settleOne("a", entries[1]!, { kind: "retry" });
+      await queue().settleOne("a", entries[2]!, { kind: "success" });
       await lose();
-      const [id, ...others] = await queue.reconcile.homeless(
+      const [id, ...others] = await queue().reconcile.homeless(
         entries.map(({ deliveryId }) => deliveryId),
       );
       expect(others).toEqual([]);
-      expect(await queue.home(id!)).toBeNull();
+      expect(await queue().home(id!)).toBeNull();
       expect(
-        await queue.reconcile.reinject([
+        await queue().reconcile.reinject([
           { id: id!, dueAt: 0, fields: fieldsOf(id!) },
         ]),
       ).toEqual([true]);
@@ -175,8 +156,8 @@ describe("homeless", () => {
   );
 
   test("names a delivery whose place is garbage", async () => {
-    await queue.redis.hset(
-      queue.keys.homes,
+    await queue().redis.hset(
+      queue().keys.homes,
       "x",
       "garbage",
       "y",
@@ -184,11 +165,11 @@ describe("homeless", () => {
       "z",
       "log:",
     );
-    expect(await queue.reconcile.homeless(["x", "y", "z"])).toEqual([
+    expect(await queue().reconcile.homeless(["x", "y", "z"])).toEqual([
       "x",
       "y",
       "z",
     ]);
-    expect(await queue.redis.exists(queue.keys.homes)).toBe(0);
+    expect(await queue().redis.exists(queue().keys.homes)).toBe(0);
   });
 });

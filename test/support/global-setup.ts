@@ -1,6 +1,7 @@
-// One Redis, Postgres and PostgREST for the whole run: containers when Docker answers, local processes when not.
+// One Redis, Postgres and PostgREST, and one seed, for the whole run: containers when Docker answers, local processes when not.
 import { startStack } from "@pipeline/dev-stack/start-stack";
 import type { TestProject } from "vitest/node";
+import { readSeed } from "./seed.ts";
 
 const KINDS = ["auto", "containers", "processes"] as const;
 
@@ -16,19 +17,28 @@ export interface StackAddresses {
 declare module "vitest" {
   export interface ProvidedContext {
     stack: StackAddresses;
+    /** Every random choice follows from it. */
+    seed: number;
   }
 }
 
-export default async function setup(project: TestProject) {
+export default async function setup({ vitest }: TestProject) {
+  // Vitest calls this once for each project, one after the other. What the root project provides, all of them have.
+  const root = vitest.getRootProject();
+  if ("stack" in root.getProvidedContext()) return undefined;
   const kind = KINDS.find(
     (name) => name === (process.env["TEST_STACK"] ?? "auto"),
   );
   if (kind === undefined)
     throw new Error(`TEST_STACK must be one of ${KINDS.join(", ")}`);
+  const seed = readSeed();
   const stack = await startStack({ kind });
-  console.log(`Integration tests run against ${stack.kind}.`);
+  console.log(
+    `Integration tests run against ${stack.kind}. SEED=${seed} makes the same random choices again.`,
+  );
   const { redisUrl, postgresUrl, supabaseUrl, serviceRoleKey, anonKey } = stack;
-  project.provide("stack", {
+  root.provide("seed", seed);
+  root.provide("stack", {
     kind: stack.kind,
     redisUrl,
     postgresUrl,

@@ -17,6 +17,8 @@ import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
 import { createRecords } from "@pipeline/shared/queue/records";
 import { createRetries } from "@pipeline/shared/queue/retries";
 import { Redis } from "ioredis";
+import { beforeAll, beforeEach } from "vitest";
+import { startTestRedis, type TestRedis } from "./redis-server.ts";
 
 export const NO_LIMIT = 1_000_000;
 
@@ -71,6 +73,7 @@ export async function createQueue(url: string) {
   }
 
   return {
+    url,
     redis,
     keys,
     producer,
@@ -144,3 +147,18 @@ export async function createQueue(url: string) {
 }
 
 export type Queue = Awaited<ReturnType<typeof createQueue>>;
+
+/** A Redis for the file and a fresh queue on it for every test: call it once, at the top, and ask it for the queue inside the tests. */
+export function useQueue(): () => Queue {
+  let server: TestRedis;
+  let queue: Queue;
+  beforeAll(async () => {
+    server = await startTestRedis();
+    return server.stop;
+  });
+  beforeEach(async () => {
+    queue = await createQueue(server.url);
+    return queue.close;
+  });
+  return () => queue;
+}

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { readConfig } from "./config.ts";
 
 const REQUIRED = {
@@ -9,7 +9,7 @@ const REQUIRED = {
 };
 
 describe("the configuration", () => {
-  it("needs only what the pipeline cannot guess, and then listens on this machine alone", () => {
+  test("needs only what the pipeline cannot guess, and then listens on this machine alone", () => {
     expect(readConfig(REQUIRED)).toMatchObject({
       port: 3000,
       host: "127.0.0.1",
@@ -19,7 +19,7 @@ describe("the configuration", () => {
     });
   });
 
-  it("listens everywhere once there are keys", () => {
+  test("listens everywhere once there are keys", () => {
     expect(
       readConfig({ ...REQUIRED, INGEST_API_KEYS: "first-key, second-key," }),
     ).toMatchObject({
@@ -28,7 +28,7 @@ describe("the configuration", () => {
     });
   });
 
-  it("names every fault at once", () => {
+  test("names every fault at once", () => {
     const env = {
       PORT: "http",
       INGEST_API_KEYS: "schlüssel",
@@ -40,7 +40,7 @@ describe("the configuration", () => {
     );
   });
 
-  it("refuses an open address without keys", () => {
+  test("refuses an open address without keys", () => {
     expect(() => readConfig({ ...REQUIRED, HOST: "0.0.0.0" })).toThrow(
       "HOST may only be a loopback address",
     );

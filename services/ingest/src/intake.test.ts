@@ -1,7 +1,7 @@
 import { PipelineError } from "@pipeline/shared/errors";
 import { createLogger } from "@pipeline/shared/logger";
 import { createSealer } from "@pipeline/shared/seal";
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { PlannedDelivery } from "./core/plan-delivery.ts";
 import { createIntake } from "./intake.ts";
 
@@ -78,7 +78,7 @@ const statusOf = (
 ) => (result.ok ? 202 : result.refusal.status);
 
 describe("taking in deliveries that arrive together", () => {
-  it("stores them in one call and enqueues what was stored", async () => {
+  test("stores them in one call and enqueues what was stored", async () => {
     const { accept, calls, enqueued } = setUp();
     const results = await Promise.all(
       ["a", "b", "c"].map((name) => accept(name)),
@@ -88,7 +88,7 @@ describe("taking in deliveries that arrive together", () => {
     expect(enqueued).toHaveLength(3);
   });
 
-  it("blames a refused row alone", async () => {
+  test("blames a refused row alone", async () => {
     const { accept, enqueued } = setUp();
     const names = ["a", "b", "refuse", "c", "orphan", "d"];
     const results = await Promise.all(names.map((name) => accept(name)));
@@ -96,7 +96,7 @@ describe("taking in deliveries that arrive together", () => {
     expect(enqueued).toHaveLength(4);
   });
 
-  it("says 503 only to those whose call found the database away", async () => {
+  test("says 503 only to those whose call found the database away", async () => {
     const { accept, calls, enqueued } = setUp();
     // Payloads too large for one call together: the first call stores, the second finds the database away.
     const large = { text: "x".repeat(250_000) };

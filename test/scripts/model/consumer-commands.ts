@@ -96,7 +96,7 @@ export const settle = (
         kind === "success"
           ? entry !== undefined || isLate
           : entry?.owner === consumer;
-      expect(result).toBe(counts ? (isLate ? 2 : 1) : 0);
+      expect(result).toBe(counts ? (isLate ? "late" : "settled") : "stale");
       if (!counts) return;
       model.entries.delete(entryId);
       const logged = (await queue.log()).at(-1)!;

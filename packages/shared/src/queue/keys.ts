@@ -1,5 +1,6 @@
 // Every Redis key of the pipeline. Companions carry the stream's own name as hash tag, so that all of them share one
 // cluster slot with it while producers write to a plain `webhook:deliveries`.
+import { hash } from "node:crypto";
 
 export const DISPATCHERS_GROUP = "dispatchers";
 export const RECORDERS_GROUP = "recorders";
@@ -18,7 +19,7 @@ export interface Keys {
   epoch: string;
   /** Set while a full reconcile runs. If it is gone when the pass ends, Redis lost its data again during the pass. */
   epochCandidate: string;
-  /** One bucket per endpoint; `endpoint` is its id or a digest of its URL. */
+  /** One bucket per endpoint. The name holds a digest: a URL's path may be a credential, and everyone sees key names. */
   endpointBucket: (endpoint: string) => string;
 }
 
@@ -36,6 +37,7 @@ export function createKeys(streamKey: string): Keys {
     bucket: companion("bucket"),
     epoch: companion("epoch"),
     epochCandidate: companion("epoch:candidate"),
-    endpointBucket: (endpoint) => companion(`bucket:${endpoint}`),
+    endpointBucket: (endpoint) =>
+      companion(`bucket:${hash("sha256", endpoint, "base64url")}`),
   };
 }

@@ -1,5 +1,4 @@
 // Rate limits over all dispatchers: one token bucket for everything, one reservation queue per endpoint.
-import { createHash } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { Keys } from "./keys.ts";
 import { keyScript } from "./script.ts";
@@ -35,9 +34,7 @@ export function createLimits(redis: Redis, keys: Keys): Limits {
       return { granted, waitMs };
     },
     reserve: async (endpoint, ratePerSecond, burst, horizonMs) => {
-      // The path of a URL may be a credential, and a key's name is seen by everyone.
-      const digest = createHash("sha256").update(endpoint).digest("base64url");
-      const key = keys.endpointBucket(digest);
+      const key = keys.endpointBucket(endpoint);
       const reply = await reserve(key, ratePerSecond, burst, horizonMs);
       const delayMs = reply as number;
       return delayMs < 0 ? null : delayMs;

@@ -1,5 +1,5 @@
 import { PipelineError } from "@pipeline/shared/errors";
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { createDatabaseGate } from "./database-gate.ts";
 
 function setUp() {
@@ -24,7 +24,7 @@ function setUp() {
 }
 
 describe("the database gate", () => {
-  it("fails at once for a while after the database was away, without calling it", async () => {
+  test("fails at once for a while after the database was away, without calling it", async () => {
     const { fail, succeed, calls, advance } = setUp();
     await expect(fail("DATABASE_UNAVAILABLE")).rejects.toThrow("no");
     advance(999);
@@ -38,7 +38,7 @@ describe("the database gate", () => {
     expect(calls()).toBe(3);
   });
 
-  it("lets one call probe while the others still fail at once", async () => {
+  test("lets one call probe while the others still fail at once", async () => {
     const { fail, succeed, call, calls, advance } = setUp();
     await expect(fail("DATABASE_UNAVAILABLE")).rejects.toThrow("no");
     advance(1000);
@@ -53,7 +53,7 @@ describe("the database gate", () => {
     await expect(succeed()).resolves.toBe("yes");
   });
 
-  it("closes again when the probe fails", async () => {
+  test("closes again when the probe fails", async () => {
     const { fail, succeed, advance } = setUp();
     await expect(fail("DATABASE_UNAVAILABLE")).rejects.toThrow("no");
     advance(1000);
@@ -63,7 +63,7 @@ describe("the database gate", () => {
     });
   });
 
-  it("stays open when the database refuses a row", async () => {
+  test("stays open when the database refuses a row", async () => {
     const { fail, succeed } = setUp();
     await expect(fail("DATABASE_REFUSED")).rejects.toThrow("no");
     await expect(succeed()).resolves.toBe("yes");

@@ -1,8 +1,8 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
 
 describe("a cursor", () => {
-  it("comes back as it was, to the microsecond", () => {
+  test("comes back as it was, to the microsecond", () => {
     const cursor = {
       createdAt: "2026-02-03T04:05:06.123456+00:00",
       id: "00000000-0000-4000-8000-000000000001",
@@ -10,7 +10,7 @@ describe("a cursor", () => {
     expect(decodeCursor(encodeCursor(cursor))).toEqual(cursor);
   });
 
-  it.each([
+  test.each([
     "",
     "zzz",
     Buffer.from(

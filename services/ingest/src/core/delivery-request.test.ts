@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { deliveryRequest } from "./delivery-request.ts";
 
 const valid = { test: true, webhookUrl: "https://example.com/hook" };
@@ -17,7 +17,7 @@ function nested(levels: number): object {
 }
 
 describe("a delivery request", () => {
-  it.each([
+  test.each([
     [{ test: true, webhookUrl: "http://localhost:9/x" }],
     [{ leadId: "not even a uuid", endpointId: "nor this" }],
     [
@@ -43,7 +43,7 @@ describe("a delivery request", () => {
     expect(pathsOf(request)).toEqual([]);
   });
 
-  it.each([
+  test.each([
     [
       "neither source nor target",
       {},
@@ -129,7 +129,7 @@ describe("a delivery request", () => {
     expect(pathsOf(request)).toEqual(paths);
   });
 
-  it("may be nested a hundred levels deep", () => {
+  test("may be nested a hundred levels deep", () => {
     expect(
       pathsOf({ payload: nested(99), webhookUrl: valid.webhookUrl }),
     ).toEqual([]);

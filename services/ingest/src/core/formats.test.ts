@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { formatPayload } from "./formats.ts";
 import { leadPayload, SAMPLE_LEAD } from "./lead-payload.ts";
 
@@ -15,7 +15,7 @@ const lead = {
 const payload = leadPayload(lead, "lead_captured", "2026-02-03T04:05:06.000Z");
 
 describe("a lead's payload", () => {
-  it("is passed on unchanged as raw", () => {
+  test("is passed on unchanged as raw", () => {
     expect(formatPayload("raw", payload)).toEqual({
       ok: true,
       value: {
@@ -43,7 +43,7 @@ describe("a lead's payload", () => {
     });
   });
 
-  it("is one flat object for Zapier", () => {
+  test("is one flat object for Zapier", () => {
     expect(formatPayload("zapier", payload)).toEqual({
       ok: true,
       value: {
@@ -71,14 +71,14 @@ describe("a lead's payload", () => {
     });
   });
 
-  it("keeps its nesting for Make.com", () => {
+  test("keeps its nesting for Make.com", () => {
     expect(formatPayload("makecom", payload)).toEqual({
       ok: true,
       value: payload,
     });
   });
 
-  it("is the body of Kit's POST /v4/subscribers for ConvertKit, custom fields as text and empty ones left out", () => {
+  test("is the body of Kit's POST /v4/subscribers for ConvertKit, custom fields as text and empty ones left out", () => {
     expect(formatPayload("convertkit", payload)).toEqual({
       ok: true,
       value: {
@@ -107,7 +107,7 @@ describe("a lead's payload", () => {
 });
 
 describe("a payload of the caller's", () => {
-  it.each(["raw", "zapier", "makecom", "convertkit"] as const)(
+  test.each(["raw", "zapier", "makecom", "convertkit"] as const)(
     "without a lead is sent as it is, also as %s",
     (format) => {
       const own = { order: { id: 7 }, lead: "none" };
@@ -115,7 +115,7 @@ describe("a payload of the caller's", () => {
     },
   );
 
-  it.each(["zapier", "makecom"] as const)(
+  test.each(["zapier", "makecom"] as const)(
     "has every key as %s even if the lead has only an id",
     (format) => {
       const keysOf = (value: object): string[] =>
@@ -138,7 +138,7 @@ describe("a payload of the caller's", () => {
     },
   );
 
-  it("keeps keys of its own beside the known ones", () => {
+  test("keeps keys of its own beside the known ones", () => {
     const own = {
       lead: { email: "a@b.co", phoneNumber: "1" },
       suggested_email: "Hi",
@@ -163,7 +163,7 @@ describe("a payload of the caller's", () => {
     });
   });
 
-  it("never overwrites a key in a flat form: the second gets a suffix", () => {
+  test("never overwrites a key in a flat form: the second gets a suffix", () => {
     const own = {
       lead: { email: "a@b.co", company: "ACME" },
       custom_fields: { company: "other", Company: "third" },
@@ -182,7 +182,7 @@ describe("a payload of the caller's", () => {
     });
   });
 
-  it.each([undefined, null, "", "  ", 7])(
+  test.each([undefined, null, "", "  ", 7])(
     "is refused as convertkit when its e-mail is %o",
     (email) => {
       expect(formatPayload("convertkit", { lead: { email } })).toMatchObject({

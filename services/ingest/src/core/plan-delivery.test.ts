@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { SAMPLE_LEAD } from "./lead-payload.ts";
 import {
   type EndpointRow,
@@ -46,7 +46,7 @@ const payloadOf = (input: Partial<PlanInput>) =>
   JSON.parse(deliveryOf(input).payload) as Record<string, unknown>;
 
 describe("planning a delivery", () => {
-  it("makes a first attempt of a whole schedule from a lead", () => {
+  test("makes a first attempt of a whole schedule from a lead", () => {
     expect(
       deliveryOf({
         request: { leadId: lead.id, webhookUrl, webhookSecret: "s" },
@@ -72,7 +72,7 @@ describe("planning a delivery", () => {
     });
   });
 
-  it("takes URL, secret, headers, format and client from the endpoint", () => {
+  test("takes URL, secret, headers, format and client from the endpoint", () => {
     expect(
       deliveryOf({
         request: { test: true, endpointId: endpoint.id },
@@ -88,7 +88,7 @@ describe("planning a delivery", () => {
     });
   });
 
-  it.each([
+  test.each([
     [
       "the request's format over the endpoint's",
       { format: "makecom" as const },
@@ -116,7 +116,7 @@ describe("planning a delivery", () => {
     ).toBe(format);
   });
 
-  it("leaves out empty secrets and headers of an endpoint", () => {
+  test("leaves out empty secrets and headers of an endpoint", () => {
     const row = { ...endpoint, secret: "", headers: {} };
     expect(
       deliveryOf({
@@ -129,7 +129,7 @@ describe("planning a delivery", () => {
     });
   });
 
-  it("names the campaign as asked and lays the custom fields over the lead's", () => {
+  test("names the campaign as asked and lays the custom fields over the lead's", () => {
     const request = {
       leadId: lead.id,
       webhookUrl,
@@ -149,7 +149,7 @@ describe("planning a delivery", () => {
     });
   });
 
-  it("sends a payload as given, and says its own event", () => {
+  test("sends a payload as given, and says its own event", () => {
     const payload = { event: "order.paid", b: 1, a: [2] };
     expect(deliveryOf({ request: { payload, webhookUrl } })).toMatchObject({
       payload: JSON.stringify(payload),
@@ -158,7 +158,7 @@ describe("planning a delivery", () => {
     });
   });
 
-  it("hashes the request only when a key asks for it, whatever the order of its keys", () => {
+  test("hashes the request only when a key asks for it, whatever the order of its keys", () => {
     const hashOf = (request: PlanInput["request"]) => {
       const planned = plan({ request });
       return planned.ok ? planned.value.requestHash : undefined;
@@ -189,7 +189,7 @@ describe("planning a delivery", () => {
     ).not.toBe(hash);
   });
 
-  it.each([
+  test.each([
     [
       "an unknown lead",
       { request: { leadId: "x", webhookUrl } },

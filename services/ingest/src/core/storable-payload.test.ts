@@ -1,9 +1,9 @@
 import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { payloadText } from "./storable-payload.ts";
 
 describe("the text of a payload", () => {
-  it.each([
+  test.each([
     [{ a: "plain" }],
     [{ a: "a tab\t, a bell\u0007, an emoji 🦊" }],
     [{ a: String.raw`the six characters \u0000 and \\ud800` }],
@@ -15,7 +15,7 @@ describe("the text of a payload", () => {
     });
   });
 
-  it.each([
+  test.each([
     ["NUL", { a: "x\0y" }],
     ["NUL after a backslash", { a: "\\\0" }],
     ["NUL in a key", { "\0": 1 }],
@@ -28,7 +28,7 @@ describe("the text of a payload", () => {
     });
   });
 
-  it("is measured in bytes, not characters", () => {
+  test("is measured in bytes, not characters", () => {
     const overhead = JSON.stringify({ a: "" }).length;
     expect(
       payloadText({ a: "é".repeat((MAX_PAYLOAD_BYTES - overhead) / 2) }).ok,
