@@ -34,7 +34,7 @@ async function nothingLost(pipeline: Pipeline, load: Load): Promise<void> {
   await until(
     "every row has ended",
     async () =>
-      (await pipeline.rows()).every(
+      (await pipeline.allRows()).every(
         ({ status }) => status !== "pending" && status !== "sent",
       ),
     40_000,

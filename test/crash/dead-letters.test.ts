@@ -22,18 +22,19 @@ interface Letter {
 async function letters(query = ""): Promise<Letter[]> {
   const [ingest] = pipeline.running("ingest");
   const response = await fetch(
-    `${pipeline.urlOf(ingest!)}/api/webhook-delivery/dead-letters?limit=100&${query}`,
+    `${ingest!.url}/api/webhook-delivery/dead-letters?limit=100&${query}`,
   );
   return ((await response.json()) as { deadLetters: Letter[] }).deadLetters;
 }
 const requestsOf = (id: string) =>
   pipeline.receiver.tallies.get(id)?.requestedAt.length ?? 0;
 const rowsOf = async (ids: string[]) =>
-  (await pipeline.rows()).filter(({ id }) => ids.includes(id));
+  (await pipeline.allRows()).filter(({ id }) => ids.includes(id));
 const attemptsOf = async (id: string) =>
-  (await pipeline.attempts())
-    .filter(({ delivery_id }) => delivery_id === id)
-    .map(({ attempt_number, error }) => [attempt_number, error]);
+  (await pipeline.attempts(id)).map(({ attempt_number, error }) => [
+    attempt_number,
+    error,
+  ]);
 
 test("one that is replayed arrives under its webhook-id and keeps its history", async () => {
   // Fails four times, which is all it gets; the fifth request is answered 200.

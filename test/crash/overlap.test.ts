@@ -25,12 +25,8 @@ afterEach(async () => {
 
 const requestsOf = (id: string) =>
   pipeline.receiver.tallies.get(id)?.requestedAt.length ?? 0;
-const rowOf = async (id: string) =>
-  (await pipeline.rows()).find((row) => row.id === id);
 const attemptsOf = async (id: string) =>
-  (await pipeline.attempts())
-    .filter(({ delivery_id }) => delivery_id === id)
-    .map(({ attempt_number }) => attempt_number);
+  (await pipeline.attempts(id)).map(({ attempt_number }) => attempt_number);
 
 test("an attempt that takes longer than the claim idle time stays with its dispatcher", async () => {
   await pipeline.start("dispatcher");
@@ -56,7 +52,7 @@ async function stall(path: string, isDone: (id: string) => Promise<boolean>) {
   stalled.child.kill("SIGCONT");
   // It must have seen its answer, and lost: only then is there something to prove.
   await until("the stalled one is back", async () => {
-    const response = await fetch(`${pipeline.urlOf(stalled)}/metrics`);
+    const response = await fetch(`${stalled.url}/metrics`);
     return /webhook_in_flight 0/.test(await response.text());
   });
   await settled(pipeline, 30_000);
@@ -66,9 +62,12 @@ async function stall(path: string, isDone: (id: string) => Promise<boolean>) {
 test("a dispatcher stopped past the idle time and let go again: a success counts once", async () => {
   const id = await stall(
     "/slow/600",
-    async (id) => (await rowOf(id))?.status === "success",
+    async (id) => (await pipeline.row(id))?.status === "success",
   );
-  expect(await rowOf(id)).toMatchObject({ status: "success", attempt: 1 });
+  expect(await pipeline.row(id)).toMatchObject({
+    status: "success",
+    attempt: 1,
+  });
   expect(await attemptsOf(id)).toEqual([1]);
   expect(requestsOf(id)).toBe(2);
 });
@@ -76,9 +75,12 @@ test("a dispatcher stopped past the idle time and let go again: a success counts
 test("a dispatcher stopped past the idle time and let go again: failures start no second retry chain", async () => {
   const id = await stall(
     "/slow-500/600",
-    async (id) => (await rowOf(id))?.status === "failed",
+    async (id) => (await pipeline.row(id))?.status === "failed",
   );
-  expect(await rowOf(id)).toMatchObject({ status: "failed", attempt: 4 });
+  expect(await pipeline.row(id)).toMatchObject({
+    status: "failed",
+    attempt: 4,
+  });
   expect(await attemptsOf(id)).toEqual([1, 2, 3, 4]);
   // The first attempt twice, by both; the others once.
   expect(requestsOf(id)).toBe(5);
@@ -109,7 +111,7 @@ test("a dispatcher stopped between reading and sending, and let go when all is o
   const marker = await pipeline.xadd("/ok");
   await until("it has come back", () => requestsOf(marker) === 1);
   await until("it answers", async () => {
-    const response = await fetch(`${pipeline.urlOf(stalled)}/metrics`);
+    const response = await fetch(`${stalled.url}/metrics`);
     return /webhook_in_flight 0/.test(await response.text());
   });
   await settled(pipeline, 30_000);

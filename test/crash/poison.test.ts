@@ -50,7 +50,7 @@ test("an entry that was read five times and never settled is dead-lettered with 
     { id: poison, reason: expect.stringMatching(/^crash_loop: read 6 times/) },
   ]);
   expect([requestsOf(poison), requestsOf(unlucky)]).toEqual([0, 1]);
-  const rows = new Map((await pipeline.rows()).map((row) => [row.id, row]));
+  const rows = new Map((await pipeline.allRows()).map((row) => [row.id, row]));
   expect(rows.get(poison)?.status).toBe("failed");
   expect(rows.get(unlucky)?.status).toBe("success");
 });
@@ -154,14 +154,14 @@ test("garbage on every stream and among the retries stops no loop", async () => 
   );
   expect([stream, log, retries, logPending]).toEqual([0, 0, 0, 0]);
   const statuses = new Map(
-    (await pipeline.rows()).map(({ id, status }) => [id, status]),
+    (await pipeline.allRows()).map(({ id, status }) => [id, status]),
   );
   expect(good.map((id) => statuses.get(id))).toEqual(["success", "success"]);
   const problems = pipeline.problems();
   expect(problems.filter((line) => line.includes("loop.faulted"))).toEqual([]);
   expect(Math.max(...problems.map((line) => line.length))).toBeLessThan(2000);
 
-  const api = `${pipeline.urlOf(pipeline.running("ingest")[0]!)}/api/webhook-delivery`;
+  const api = `${pipeline.running("ingest")[0]!.url}/api/webhook-delivery`;
   const listed = await fetch(`${api}/dead-letters?limit=100`);
   expect(listed.status).toBe(200);
   const replayed = await pipeline.post("/dead-letters/replay", {});

@@ -41,12 +41,8 @@ afterEach(async () => {
 const now = () => performance.now();
 const tallyOf = (id: string) => pipeline.receiver.tallies.get(id);
 const requestsOf = (id: string) => tallyOf(id)?.requestedAt.length ?? 0;
-const rowOf = async (id: string) =>
-  (await pipeline.rows()).find((row) => row.id === id);
 const attemptsOf = async (id: string) =>
-  (await pipeline.attempts())
-    .filter(({ delivery_id }) => delivery_id === id)
-    .map(({ attempt_number }) => attempt_number);
+  (await pipeline.attempts(id)).map(({ attempt_number }) => attempt_number);
 
 /** Starts a scheduler and waits until its reconcile has looked at an overdue row. */
 async function reconciled(): Promise<void> {
@@ -60,7 +56,7 @@ async function reconciled(): Promise<void> {
 
 async function ended(id: string, status = "success"): Promise<void> {
   await settled(pipeline, 30_000);
-  expect((await rowOf(id))?.status).toBe(status);
+  expect((await pipeline.row(id))?.status).toBe(status);
 }
 
 function report(row: string, sinceMs: number): number {
@@ -77,7 +73,7 @@ test("ingest dies after the row and before the enqueue: reconcile enqueues the r
   await ingest.stop("SIGKILL");
   expect(await answer).toBe("no answer");
   const since = now();
-  const row = (await pipeline.rows()).find(
+  const row = (await pipeline.allRows()).find(
     ({ status }) => status === "pending",
   );
   expect(row).toBeDefined();
@@ -104,8 +100,8 @@ test("the enqueue's reply is lost and the client sends again: one entry", async 
   expect(first.status).toBe(202);
   const again = await pipeline.post("", request);
   expect(again.status).toBe(200);
-  const { id } = first.body.delivery!;
-  expect(again.body.delivery!.id).toBe(id);
+  const { id } = first.body.delivery;
+  expect(again.body.delivery.id).toBe(id);
   await reconciled();
   expect(await pipeline.redis.xlen(pipeline.keys.stream)).toBe(1);
 
@@ -131,7 +127,7 @@ test("ingest dies after the enqueue and before its answer: the client's second t
   expect(again.status).toBe(200);
   expect(await pipeline.redis.xlen(pipeline.keys.stream)).toBe(1);
   await pipeline.start("dispatcher");
-  await ended(again.body.delivery!.id);
+  await ended(again.body.delivery.id);
 });
 
 test("a dispatcher dies between reading an entry and sending it: another claims it", async () => {
@@ -218,7 +214,7 @@ test("a recorder dies between the rows and their removal from Redis: the same ro
   const id = await pipeline.xadd("/ok");
   await vanished;
   await dispatcher.stop("SIGKILL");
-  expect((await rowOf(id))?.status).toBe("success");
+  expect((await pipeline.row(id))?.status).toBe("success");
   expect(await pipeline.redis.xlen(pipeline.keys.log)).toBe(1);
   const since = now();
   await pipeline.start("retry-scheduler");
@@ -240,7 +236,7 @@ test("delivered and not recorded yet, because the recorder cannot reach Supabase
   const id = await pipeline.submit("/ok");
   await until("it arrives", () => requestsOf(id) === 1);
   await reconciled();
-  expect((await rowOf(id))?.status).toBe("pending");
+  expect((await pipeline.row(id))?.status).toBe("pending");
   away.set("pass");
   await ended(id);
   expect(requestsOf(id)).toBe(1);

@@ -172,7 +172,7 @@ test("a delivery added twice under one id is sent once", async () => {
   const receiver = await receiverForTest(async (_request, response) => {
     await until(
       "both entries were read",
-      async () => (await own.lengths()).stream === 1,
+      async () => (await own.work()).stream === 1,
     );
     response.end();
   });

@@ -1,11 +1,8 @@
 // How much at once and how much per second, over one dispatcher and over several.
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import {
-  type OwnStream,
-  ownStreamForTest,
-  type RunningService,
-} from "../support/own-stream.ts";
+import { type OwnStream, ownStreamForTest } from "../support/own-stream.ts";
+import type { RunningService } from "../support/processes.ts";
 import {
   type Answer,
   receiverForTest,

@@ -4,11 +4,8 @@ import type { Stack } from "@pipeline/dev-stack/stack";
 import { startStack } from "@pipeline/dev-stack/start-stack";
 import { unwrap } from "@pipeline/shared/database";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
-import {
-  type OwnStream,
-  type RunningService,
-  startOwnStream,
-} from "../support/own-stream.ts";
+import { type OwnStream, startOwnStream } from "../support/own-stream.ts";
+import type { RunningService } from "../support/processes.ts";
 import { receiverForTest } from "../support/test-receiver.ts";
 import { until } from "../support/until.ts";
 
@@ -55,12 +52,9 @@ test("while Supabase is away deliveries go on, and their records follow once it 
   await until("they arrived", () => receiver.requests.length === 1 + 20 + 1);
   await until(
     "they wait to be recorded",
-    async () => (await own.lengths()).log === 21,
+    async () => (await own.work()).log === 21,
   );
-  await until(
-    "the other waits",
-    async () => (await own.lengths()).retries === 1,
-  );
+  await until("the other waits", async () => (await own.work()).retries === 1);
   expect(await ask("/healthz")).toMatchObject({ status: 200 });
   const ready = await ask("/readyz");
   expect(ready.status).toBe(503);

@@ -83,7 +83,7 @@ test("secrets are sealed in Redis and Postgres, and in no log line, error text o
     add("endpoint", { endpoint_id: endpoint.id }),
   ]);
   await until("all is settled and recorded", async () => {
-    const { stream, retries, log } = await own.lengths();
+    const { stream, retries, log } = await own.work();
     return stream === 0 && retries === 1 && log === 0;
   });
   expect((await own.row(id.retry))?.status).toBe("sent");

@@ -2,10 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DISPATCHERS_GROUP } from "@pipeline/shared/queue/keys";
 import { expect, test } from "vitest";
-import {
-  ownStreamForTest,
-  type RunningService,
-} from "../support/own-stream.ts";
+import { ownStreamForTest } from "../support/own-stream.ts";
+import type { RunningService } from "../support/processes.ts";
 import { receiverForTest } from "../support/test-receiver.ts";
 import { until } from "../support/until.ts";
 

@@ -6,7 +6,7 @@ import {
   beforeEach,
   describe,
   expect,
-  it,
+  test,
 } from "vitest";
 import {
   HOOK,
@@ -48,7 +48,7 @@ const letters = async (query = "") =>
   (await ingest.get(`/dead-letters${query}`)).body.deadLetters;
 
 describe("GET /api/webhook-delivery/dead-letters", () => {
-  it("lists the newest first, filtered and in pages", async () => {
+  test("lists the newest first, filtered and in pages", async () => {
     const first = await fail("HTTP 500");
     const second = await fail("timeout");
     const third = await fail("HTTP 404");
@@ -86,7 +86,7 @@ describe("GET /api/webhook-delivery/dead-letters", () => {
 });
 
 describe("POST /api/webhook-delivery/dead-letters/:entryId/replay", () => {
-  it("sends it again under its id, the attempts going on, and takes it off the list", async () => {
+  test("sends it again under its id, the attempts going on, and takes it off the list", async () => {
     const id = await fail("HTTP 500");
     const [letter] = await letters();
     const reply = await ingest.post(`/dead-letters/${letter!.entryId}/replay`);
@@ -109,7 +109,7 @@ describe("POST /api/webhook-delivery/dead-letters/:entryId/replay", () => {
     expect(again.status).toBe(404);
   });
 
-  it("sends the entry's own fields when Postgres knows no such delivery", async () => {
+  test("sends the entry's own fields when Postgres knows no such delivery", async () => {
     const id = randomUUID();
     const entryId = await ingest.queue.redis.xadd(
       ingest.queue.keys.dead,
@@ -137,7 +137,7 @@ describe("POST /api/webhook-delivery/dead-letters/:entryId/replay", () => {
     });
   });
 
-  it("says what keeps a dead letter from being sent", async () => {
+  test("says what keeps a dead letter from being sent", async () => {
     const entryId = await ingest.queue.redis.xadd(
       ingest.queue.keys.dead,
       "*",
@@ -152,7 +152,7 @@ describe("POST /api/webhook-delivery/dead-letters/:entryId/replay", () => {
     expect(await letters()).toHaveLength(1);
   });
 
-  it("refuses while the delivery is in the queue", async () => {
+  test("refuses while the delivery is in the queue", async () => {
     const id = await fail("HTTP 500");
     const [letter] = await letters();
     expect((await ingest.post(`/${id}/retry`)).status).toBe(202);
@@ -161,14 +161,14 @@ describe("POST /api/webhook-delivery/dead-letters/:entryId/replay", () => {
     expect(await ingest.queue.waiting()).toHaveLength(1);
   });
 
-  it.each(["nonsense", "1-1"])("does not know %s", async (entryId) => {
+  test.each(["nonsense", "1-1"])("does not know %s", async (entryId) => {
     const reply = await ingest.post(`/dead-letters/${entryId}/replay`);
     expect(reply.status).toBe(404);
   });
 });
 
 describe("a dead letter whose delivery was retried by hand and arrived", () => {
-  it("is not sent again, alone or among many", async () => {
+  test("is not sent again, alone or among many", async () => {
     const id = await fail("HTTP 500");
     await database.record(id, 2, "success");
     const [letter] = await letters();
@@ -182,7 +182,7 @@ describe("a dead letter whose delivery was retried by hand and arrived", () => {
 });
 
 describe("POST /api/webhook-delivery/dead-letters/replay", () => {
-  it("counts in a dry run and replays what the filter matches", async () => {
+  test("counts in a dry run and replays what the filter matches", async () => {
     const elsewhere = { webhookUrl: "https://other.example.com/hook" };
     const ids = [
       await fail("HTTP 500"),
@@ -212,7 +212,7 @@ describe("POST /api/webhook-delivery/dead-letters/replay", () => {
     expect(await letters()).toHaveLength(2);
   });
 
-  it("goes on past those that cannot be sent, and stops at its limit", async () => {
+  test("goes on past those that cannot be sent, and stops at its limit", async () => {
     for (let i = 0; i < 3; i++) await fail("HTTP 500");
     await ingest.queue.redis.xadd(ingest.queue.keys.dead, "*", "reason", "x");
     const reply = await ingest.post("/dead-letters/replay", { limit: 3 });
@@ -223,7 +223,7 @@ describe("POST /api/webhook-delivery/dead-letters/replay", () => {
     expect(await letters()).toHaveLength(2);
   });
 
-  it.each([
+  test.each([
     [{ dryRun: "yes" }, "dryRun"],
     [{ limit: 0 }, "limit"],
     [{ filter: { webhookUrlOrigin: "somewhere" } }, "filter.webhookUrlOrigin"],

@@ -11,56 +11,13 @@ import { createLogger } from "@pipeline/shared/logger";
 import { inject } from "vitest";
 import { createApp } from "../../services/ingest/src/app.ts";
 import { readConfig } from "../../services/ingest/src/config.ts";
+import { createDeliveries } from "../support/deliveries.ts";
 import { createQueue } from "../support/queue.ts";
+import { apiOf, send } from "../support/send.ts";
 
 const SLOW_MS = 500;
 export const HOOK = "https://hooks.example.com/catch/12345/abcdef/";
 export const ENCRYPTION_KEY = randomBytes(32).toString("base64");
-
-/** What the tests look at in an answer; the routes decide which of it is there. */
-export interface Answer {
-  status: string;
-  error: string;
-  issues: { path: string; message: string }[];
-  delivery: Record<string, unknown> & { id: string };
-  deliveries: Answer[] & { id: string }[];
-  deadLetters: { entryId: string; deliveryId: string; reason: string }[];
-  total: number;
-  nextCursor: string | null;
-  count: number;
-  skipped: { entryId: string; error: string }[];
-  queue: Record<string, number>;
-  outcomes: Record<string, number>;
-}
-
-export interface Reply {
-  status: number;
-  headers: Headers;
-  body: Answer;
-}
-
-export async function send(
-  url: string,
-  method: string,
-  body?: unknown,
-  headers: Record<string, string> = {},
-): Promise<Reply> {
-  const response = await fetch(url, {
-    method,
-    headers: {
-      ...(body !== undefined && { "content-type": "application/json" }),
-      ...headers,
-    },
-    ...(body !== undefined && {
-      body: typeof body === "string" ? body : JSON.stringify(body),
-    }),
-  });
-  return {
-    status: response.status,
-    headers: response.headers,
-    body: (await response.json()) as Answer,
-  };
-}
 
 export interface IngestOptions {
   redisUrl?: string;
@@ -84,7 +41,7 @@ export async function startIngest(options: IngestOptions = {}) {
   });
   const app = await createApp(config, createLogger("ingest", config.logLevel));
   const origin = await app.start();
-  const api = `${origin}/api/webhook-delivery`;
+  const api = apiOf(origin);
   return {
     origin,
     api,
@@ -141,12 +98,7 @@ export function openDatabase() {
       });
       return { id, clientId: owner.id, campaignId: campaign.id };
     },
-    row: async (id: string): Promise<Record<string, unknown> | undefined> => {
-      const rows: Record<string, unknown>[] = await unwrap(
-        client.from("webhook_deliveries").select("*").eq("id", id),
-      );
-      return rows[0];
-    },
+    row: createDeliveries({ client }).row,
     /** Records an attempt, as the dispatcher's recorder does. */
     record: async (
       id: string,

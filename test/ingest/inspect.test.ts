@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   HOOK,
   type Ingest,
@@ -38,7 +38,7 @@ async function submitMany(count: number) {
 const idsOf = (deliveries: { id: string }[]) => deliveries.map(({ id }) => id);
 
 describe("GET /api/webhook-delivery", () => {
-  it("pages through a filter newest first, the total being the filter's", async () => {
+  test("pages through a filter newest first, the total being the filter's", async () => {
     const { endpointId, ids } = await submitMany(5);
     const seen: string[] = [];
     let cursor = "";
@@ -55,7 +55,7 @@ describe("GET /api/webhook-delivery", () => {
     expect(seen).toEqual(ids.toReversed());
   });
 
-  it("neither skips nor repeats deliveries of one moment", async () => {
+  test("neither skips nor repeats deliveries of one moment", async () => {
     const { body } = await ingest.post("/batch", {
       deliveries: Array.from({ length: 7 }, () => sample()),
     });
@@ -80,7 +80,7 @@ describe("GET /api/webhook-delivery", () => {
     for (const id of ids) expect(seen).toContain(id);
   });
 
-  it("filters by id, lead, status and time", async () => {
+  test("filters by id, lead, status and time", async () => {
     const lead = await database.insertLead();
     const first = await ingest.post("", { leadId: lead.id, webhookUrl: HOOK });
     const between = new Date();
@@ -100,7 +100,7 @@ describe("GET /api/webhook-delivery", () => {
     expect(row).toBeDefined();
   });
 
-  it("shows no secret, header or path of a URL", async () => {
+  test("shows no secret, header or path of a URL", async () => {
     const endpoint = await database.insert("webhook_endpoints", {
       url: HOOK,
       secret: "s3cret",
@@ -138,7 +138,7 @@ describe("GET /api/webhook-delivery", () => {
     });
   });
 
-  it.each([
+  test.each([
     "status=done",
     "limit=0",
     "limit=201",
@@ -154,7 +154,7 @@ describe("GET /api/webhook-delivery", () => {
 });
 
 describe("GET /api/webhook-delivery/:id", () => {
-  it("shows the attempts in order", async () => {
+  test("shows the attempts in order", async () => {
     const { body } = await ingest.post("", sample());
     const { id } = body.delivery;
     await database.record(id, 2, "failed");
@@ -175,13 +175,13 @@ describe("GET /api/webhook-delivery/:id", () => {
     });
   });
 
-  it.each(["nonsense", randomUUID()])("does not know %s", async (id) => {
+  test.each(["nonsense", randomUUID()])("does not know %s", async (id) => {
     expect((await ingest.get(`/${id}`)).status).toBe(404);
   });
 });
 
 describe("GET /api/webhook-delivery/stats", () => {
-  it("counts what the queue holds and how deliveries ended", async () => {
+  test("counts what the queue holds and how deliveries ended", async () => {
     const fresh = await startIngest();
     try {
       const before = (await fresh.get("/stats")).body;

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   type Ingest,
   openDatabase,
@@ -49,7 +49,7 @@ async function waitingOf(id: string) {
 }
 
 describe("POST /api/webhook-delivery/:id/retry", () => {
-  it.each(["success", "failed"] as const)(
+  test.each(["success", "failed"] as const)(
     "sends a %s delivery again under its id, with the next attempt number and a whole schedule",
     async (status) => {
       const id = await submitAndFinish(status);
@@ -72,7 +72,7 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
     },
   );
 
-  it("sends a cancelled delivery for the first time", async () => {
+  test("sends a cancelled delivery for the first time", async () => {
     const id = await submit();
     expect((await ingest.remove(`/${id}`)).status).toBe(200);
     expect(await waitingOf(id)).toEqual([]);
@@ -80,7 +80,7 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
     expect(await waitingOf(id)).toMatchObject([{ attempt: "1" }]);
   });
 
-  it("replaces a retry that is waiting", async () => {
+  test("replaces a retry that is waiting", async () => {
     const { id, entry } = await submitAndRead();
     await ingest.queue.settleOne("me", entry, { kind: "retry" });
     await database.record(id, 1, "sent");
@@ -89,7 +89,7 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
     expect(await waitingOf(id)).toMatchObject([{ attempt: "2" }]);
   });
 
-  it("refuses what is in the queue or being sent, and leaves its row alone", async () => {
+  test("refuses what is in the queue or being sent, and leaves its row alone", async () => {
     const waiting = await submit();
     const { id: running } = await submitAndRead();
     await database.record(running, 1, "sent"); // a restart would ask for attempt 2
@@ -102,7 +102,7 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
     }
   });
 
-  it("asks to come back while the last outcome is not recorded", async () => {
+  test("asks to come back while the last outcome is not recorded", async () => {
     const { id, entry } = await submitAndRead();
     await ingest.queue.settleOne("me", entry, { kind: "dead" });
     const reply = await ingest.post(`/${id}/retry`);
@@ -110,11 +110,11 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
     expect(reply.headers.get("retry-after")).toBe("1");
   });
 
-  it.each(["nonsense", randomUUID()])("does not know %s", async (id) => {
+  test.each(["nonsense", randomUUID()])("does not know %s", async (id) => {
     expect((await ingest.post(`/${id}/retry`)).status).toBe(404);
   });
 
-  it("does not mind a content type without a body", async () => {
+  test("does not mind a content type without a body", async () => {
     const id = await submitAndFinish("failed");
     const response = await fetch(`${ingest.api}/${id}/retry`, {
       method: "POST",
@@ -125,7 +125,7 @@ describe("POST /api/webhook-delivery/:id/retry", () => {
 });
 
 describe("DELETE /api/webhook-delivery/:id", () => {
-  it("takes a waiting delivery out of the queue, also when asked twice", async () => {
+  test("takes a waiting delivery out of the queue, also when asked twice", async () => {
     const id = await submit();
     const first = await ingest.remove(`/${id}`);
     expect(first.status).toBe(200);
@@ -135,7 +135,7 @@ describe("DELETE /api/webhook-delivery/:id", () => {
     expect((await ingest.remove(`/${id}`)).status).toBe(200);
   });
 
-  it("takes a waiting retry away", async () => {
+  test("takes a waiting retry away", async () => {
     const { id, entry } = await submitAndRead();
     await ingest.queue.settleOne("me", entry, { kind: "retry" });
     await database.record(id, 1, "sent");
@@ -147,7 +147,7 @@ describe("DELETE /api/webhook-delivery/:id", () => {
     });
   });
 
-  it("refuses while an attempt is running or unrecorded", async () => {
+  test("refuses while an attempt is running or unrecorded", async () => {
     const { id, entry } = await submitAndRead();
     const running = await ingest.remove(`/${id}`);
     expect(running.status).toBe(409);
@@ -157,7 +157,7 @@ describe("DELETE /api/webhook-delivery/:id", () => {
     expect(await database.row(id)).toMatchObject({ status: "pending" });
   });
 
-  it("refuses what is finished, and knows no strangers", async () => {
+  test("refuses what is finished, and knows no strangers", async () => {
     const id = await submitAndFinish("success");
     const reply = await ingest.remove(`/${id}`);
     expect(reply.status).toBe(409);

@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { startTestRedis } from "../support/redis-server.ts";
+import { send } from "../support/send.ts";
+import { until } from "../support/until.ts";
 import {
   type Ingest,
   openDatabase,
   sample,
-  send,
   startIngest,
   startSupabaseProxy,
 } from "./ingest.ts";
@@ -29,7 +30,7 @@ async function timed(ingest: Ingest) {
 }
 
 describe("ingest without Supabase", () => {
-  it("answers 503 at once, queues nothing, and works again soon after its return", async () => {
+  test("answers 503 at once, queues nothing, and works again soon after its return", async () => {
     const proxy = await startSupabaseProxy();
     cleanUps.push(proxy.close);
     const { ingest } = await setUp({ supabaseUrl: proxy.url });
@@ -51,15 +52,14 @@ describe("ingest without Supabase", () => {
     expect((await send(`${ingest.origin}/readyz`, "GET")).status).toBe(503);
 
     proxy.set("open");
-    await vi.waitFor(
-      async () => {
-        expect((await ingest.post("", sample())).status).toBe(202);
-      },
-      { timeout: 5000, interval: 100 },
+    await until(
+      "deliveries are accepted",
+      async () => (await ingest.post("", sample())).status === 202,
+      5000,
     );
   });
 
-  it("does not pile up requests behind a database that takes calls and never answers", async () => {
+  test("does not pile up requests behind a database that takes calls and never answers", async () => {
     const proxy = await startSupabaseProxy();
     cleanUps.push(proxy.close);
     const { ingest } = await setUp({ supabaseUrl: proxy.url });
@@ -75,7 +75,7 @@ describe("ingest without Supabase", () => {
     expect(ms).toBeLessThan(1000);
   });
 
-  it("shares one call among requests that arrive together", async () => {
+  test("shares one call among requests that arrive together", async () => {
     const proxy = await startSupabaseProxy();
     cleanUps.push(proxy.close);
     const { ingest, database } = await setUp({ supabaseUrl: proxy.url });
@@ -93,7 +93,7 @@ describe("ingest without Supabase", () => {
 });
 
 describe("ingest without Redis", () => {
-  it("accepts deliveries, whose rows the retry-scheduler will enqueue, and says 503 where it must ask Redis", async () => {
+  test("accepts deliveries, whose rows the retry-scheduler will enqueue, and says 503 where it must ask Redis", async () => {
     const redis = await startTestRedis();
     cleanUps.push(redis.stop);
     const { ingest, database } = await setUp({ redisUrl: redis.url });
@@ -118,18 +118,16 @@ describe("ingest without Redis", () => {
     });
 
     await redis.resume();
-    await vi.waitFor(
-      async () => {
-        const { body: stats } = await ingest.get("/stats");
-        expect(stats.status).toBe("success");
-      },
-      { timeout: 5000, interval: 100 },
+    await until(
+      "Redis answers again",
+      async () => (await ingest.get("/stats")).body.status === "success",
+      5000,
     );
     expect((await ingest.post("", sample())).status).toBe(202);
     expect(await ingest.queue.redis.xlen(ingest.queue.keys.stream)).toBe(1);
   });
 
-  it("does not wait for a Redis that takes calls and never answers", async () => {
+  test("does not wait for a Redis that takes calls and never answers", async () => {
     const redis = await startTestRedis();
     cleanUps.push(redis.stop);
     const { ingest, database } = await setUp({ redisUrl: redis.url });
@@ -140,14 +138,14 @@ describe("ingest without Redis", () => {
     ]);
     expect(first.status).toBe(202);
     expect(first.ms).toBeLessThan(6000);
-    expect(await database.row(first.body.delivery.id)).toBeDefined();
+    expect(await database.row(first.body.delivery.id)).not.toBeNull();
     expect(stats.status).toBe(503);
     const second = await timed(ingest);
     expect(second.status).toBe(202);
     expect(second.ms).toBeLessThan(1500);
   });
 
-  it("answers 503 and stores nothing when Redis is out of memory", async () => {
+  test("answers 503 and stores nothing when Redis is out of memory", async () => {
     const redis = await startTestRedis(["--maxmemory-policy", "noeviction"]);
     cleanUps.push(redis.stop);
     const { ingest, database } = await setUp({ redisUrl: redis.url });
@@ -159,12 +157,12 @@ describe("ingest without Redis", () => {
     await ingest.queue.redis.config("SET", "maxmemory", "0");
     const after = await ingest.post("", request);
     expect(after.status).toBe(202); // 200 would mean that the refused request had left a row
-    expect(await database.row(after.body.delivery.id)).toBeDefined();
+    expect(await database.row(after.body.delivery.id)).not.toBeNull();
   });
 });
 
 describe("a full queue", () => {
-  it("gives 503 for what does not fit, alone and in a batch", async () => {
+  test("gives 503 for what does not fit, alone and in a batch", async () => {
     const { ingest } = await setUp({ env: { MAX_QUEUE_LENGTH: "3" } });
     const batch = await ingest.post("/batch", {
       deliveries: Array.from({ length: 5 }, () => sample()),
@@ -183,7 +181,7 @@ describe("a full queue", () => {
     expect(await ingest.queue.redis.xlen(ingest.queue.keys.stream)).toBe(3);
   });
 
-  it("is not overfilled by requests side by side", async () => {
+  test("is not overfilled by requests side by side", async () => {
     const { ingest } = await setUp({ env: { MAX_QUEUE_LENGTH: "40" } });
     const replies = await Promise.all(
       Array.from({ length: 100 }, () => ingest.post("", sample())),

@@ -1,46 +1,33 @@
-// Ingest as its own process: how it starts, who may call it, how it ends.
-import { randomBytes, randomUUID } from "node:crypto";
+// Ingest as its own process: how it starts, who may call test, how it ends.
+import { randomUUID } from "node:crypto";
 import { freePort } from "@pipeline/dev-stack/ports";
-import {
-  type Service,
-  startService,
-  waitForHttp,
-} from "@pipeline/dev-stack/services";
-import { afterEach, describe, expect, inject, it, vi } from "vitest";
-import { openDatabase, sample, send, startSupabaseProxy } from "./ingest.ts";
+import { type Service, startService } from "@pipeline/dev-stack/services";
+import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
+import { openDatabase, sample, startSupabaseProxy } from "./ingest.ts";
+import { createProcesses, type Processes } from "../support/processes.ts";
 import { createQueue } from "../support/queue.ts";
+import { apiOf, send } from "../support/send.ts";
+import { until } from "../support/until.ts";
 
-const services: Service[] = [];
-afterEach(async () => {
-  await Promise.all(
-    services.splice(0).map((service) => service.stop("SIGKILL")),
+let streamKey: string;
+let processes: Processes;
+beforeEach(() => {
+  streamKey = `test:${randomUUID()}`;
+  processes = createProcesses(
+    inject("stack"),
+    { STREAM_KEY: streamKey },
+    "/healthz",
   );
 });
+afterEach(() => processes.stopAll("SIGKILL"));
 
-async function environment(more: Record<string, string> = {}) {
-  const stack = inject("stack");
-  return {
-    REDIS_URL: stack.redisUrl,
-    SUPABASE_URL: stack.supabaseUrl,
-    SUPABASE_SERVICE_ROLE_KEY: stack.serviceRoleKey,
-    WEBHOOK_ENCRYPTION_KEY: randomBytes(32).toString("base64"),
-    STREAM_KEY: `test:${randomUUID()}`,
-    PORT: String(await freePort()),
-    ...more,
-  };
-}
-
-function start(env: Record<string, string>): Service {
-  const service = startService("ingest", env);
-  services.push(service);
-  return service;
-}
-
+const start = (env?: Record<string, string>) => processes.start("ingest", env);
 const textOf = (service: Service) => service.lines.join("\n");
 
 describe("the ingest service", () => {
-  it("lists every fault of its environment and exits 1", async () => {
-    const service = start({ PORT: "http", WEBHOOK_ENCRYPTION_KEY: "short" });
+  test("lists every fault of its environment and exits 1", async () => {
+    const env = { PORT: "http", WEBHOOK_ENCRYPTION_KEY: "short" };
+    const service = startService("ingest", env);
     expect(await service.exited).toBe(1);
     expect(textOf(service)).toContain(
       "Missing required environment variables: REDIS_URL, NEXT_PUBLIC_SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY",
@@ -49,21 +36,20 @@ describe("the ingest service", () => {
     expect(textOf(service)).toMatch(/PORT must be a whole number/);
   });
 
-  it("says how to get Redis when it is not there, and exits 1", async () => {
-    const service = start(
-      await environment({ REDIS_URL: `redis://127.0.0.1:${await freePort()}` }),
-    );
+  test("says how to get Redis when it is not there, and exits 1", async () => {
+    const service = await processes.launch("ingest", {
+      REDIS_URL: `redis://127.0.0.1:${await freePort()}`,
+    });
     expect(await service.exited).toBe(1);
     expect(textOf(service)).toContain("Could not connect to Redis");
   });
 
-  it("starts without Supabase, and says so", async () => {
-    const env = await environment({
+  test("starts without Supabase, and says so", async () => {
+    const env = {
       SUPABASE_URL: `http://127.0.0.1:${await freePort()}`,
-    });
-    const service = start(env);
-    await waitForHttp(`http://127.0.0.1:${env.PORT}/healthz`);
-    const ready = await fetch(`http://127.0.0.1:${env.PORT}/readyz`);
+    };
+    const service = await start(env);
+    const ready = await fetch(`${service.url}/readyz`);
     expect(ready.status).toBe(503);
     expect(await service.stop()).toBe(0);
     expect(textOf(service)).toContain("supabase.unreachable");
@@ -72,13 +58,11 @@ describe("the ingest service", () => {
     );
   });
 
-  it("asks for a key on its API and only there", async () => {
-    const env = await environment({ INGEST_API_KEYS: "first-key,second-key" });
-    start(env);
-    const origin = `http://127.0.0.1:${env.PORT}`;
-    await waitForHttp(`${origin}/healthz`);
+  test("asks for a key on its API and only there", async () => {
+    const env = { INGEST_API_KEYS: "first-key,second-key" };
+    const { url: origin } = await start(env);
     const withKey = (authorization: string) =>
-      send(`${origin}/api/webhook-delivery`, "POST", sample(), {
+      send(apiOf(origin), "POST", sample(), {
         authorization,
       });
     for (const header of [
@@ -112,11 +96,8 @@ describe("the ingest service", () => {
     );
   });
 
-  it("describes its routes from the schemas it validates with", async () => {
-    const env = await environment();
-    start(env);
-    const origin = `http://127.0.0.1:${env.PORT}`;
-    await waitForHttp(`${origin}/healthz`);
+  test("describes its routes from the schemas it validates with", async () => {
+    const { url: origin } = await start();
     const document = (await (await fetch(`${origin}/openapi.json`)).json()) as {
       paths: Record<string, object>;
       components: { schemas: Record<string, { properties: object }> };
@@ -140,26 +121,22 @@ describe("the ingest service", () => {
     ).toHaveProperty("idempotencyKey");
   });
 
-  it("answers the requests under way before it ends", async () => {
+  test("answers the requests under way before it ends", async () => {
     const proxy = await startSupabaseProxy();
-    const env = await environment({ SUPABASE_URL: proxy.url });
-    const service = start(env);
-    const origin = `http://127.0.0.1:${env.PORT}`;
-    await waitForHttp(`${origin}/healthz`);
+    const env = { SUPABASE_URL: proxy.url };
+    const service = await start(env);
     proxy.set("slow");
     proxy.calls.length = 0;
-    const reply = send(`${origin}/api/webhook-delivery`, "POST", sample());
-    await vi.waitFor(() => expect(proxy.calls).toHaveLength(1));
+    const reply = send(apiOf(service.url), "POST", sample());
+    await until("it calls Supabase", () => proxy.calls.length === 1, 1000);
     expect(await service.stop()).toBe(0);
     expect((await reply).status).toBe(202);
     proxy.close();
   });
 
-  it("finishes what it has begun when it is told to stop, and loses nothing it has accepted", async () => {
-    const env = await environment();
-    const service = start(env);
-    const url = `http://127.0.0.1:${env.PORT}/api/webhook-delivery`;
-    await waitForHttp(`http://127.0.0.1:${env.PORT}/healthz`);
+  test("finishes what it has begun when it is told to stop, and loses nothing it has accepted", async () => {
+    const service = await start();
+    const url = apiOf(service.url);
     const accepted: string[] = [];
     let isStopping = false;
     const client = async () => {
@@ -183,10 +160,10 @@ describe("the ingest service", () => {
     expect(accepted.length).toBeGreaterThan(20);
     const queue = await createQueue(inject("stack").redisUrl);
     const database = openDatabase();
-    const waiting = await queue.entriesOf(env.STREAM_KEY);
+    const waiting = await queue.entriesOf(streamKey);
     const queued = new Set(waiting.map(({ fields }) => fields["id"]));
     for (const id of accepted) expect(queued).toContain(id);
-    expect(await database.row(accepted.at(-1)!)).toBeDefined();
+    expect(await database.row(accepted.at(-1)!)).not.toBeNull();
     queue.close();
     await database.close();
   });

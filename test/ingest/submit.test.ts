@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { createSealer } from "@pipeline/shared/seal";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   ENCRYPTION_KEY,
   HOOK,
@@ -32,7 +32,7 @@ async function entryOf(id: string): Promise<Record<string, string>> {
 }
 
 describe("POST /api/webhook-delivery", () => {
-  it("stores and queues a lead's payload, the secret sealed in both", async () => {
+  test("stores and queues a lead's payload, the secret sealed in both", async () => {
     const lead = await database.insertLead();
     const { status, body } = await ingest.post("", {
       leadId: lead.id,
@@ -88,7 +88,7 @@ describe("POST /api/webhook-delivery", () => {
     expect(sealer.open(entry["secret"]!)).toBe("plain secret");
   });
 
-  it("uses an endpoint's URL, format, secret and headers", async () => {
+  test("uses an endpoint's URL, format, secret and headers", async () => {
     const endpoint = await database.insert("webhook_endpoints", {
       url: HOOK,
       format: "zapier",
@@ -115,7 +115,7 @@ describe("POST /api/webhook-delivery", () => {
     expect(sealer.open(entry["headers"]!)).toBe('{"x-token":"t"}');
   });
 
-  it("sends a payload as it was given", async () => {
+  test("sends a payload as it was given", async () => {
     const payload = { b: [1, { "€": "\u2028 " }], a: null };
     const { body } = await ingest.post("", { payload, webhookUrl: HOOK });
     expect((await entryOf(body.delivery.id))["payload"]).toBe(
@@ -123,7 +123,7 @@ describe("POST /api/webhook-delivery", () => {
     );
   });
 
-  it("gives the first delivery again for the same idempotency key and request, and refuses another request", async () => {
+  test("gives the first delivery again for the same idempotency key and request, and refuses another request", async () => {
     const key = randomUUID();
     const first = await ingest.post("", sample(), { "idempotency-key": key });
     const again = await ingest.post("", sample({ idempotencyKey: key }));
@@ -135,7 +135,7 @@ describe("POST /api/webhook-delivery", () => {
     await entryOf(first.body.delivery.id);
   });
 
-  it("makes one delivery of many simultaneous requests with one idempotency key", async () => {
+  test("makes one delivery of many simultaneous requests with one idempotency key", async () => {
     const request = sample({ idempotencyKey: randomUUID() });
     const before = await ingest.queue.redis.xlen(ingest.queue.keys.stream);
     const replies = await Promise.all(
@@ -151,7 +151,7 @@ describe("POST /api/webhook-delivery", () => {
     );
   });
 
-  it("refuses an endpoint that is switched off", async () => {
+  test("refuses an endpoint that is switched off", async () => {
     const endpoint = await database.insert("webhook_endpoints", {
       url: HOOK,
       active: false,
@@ -166,7 +166,7 @@ describe("POST /api/webhook-delivery", () => {
     ]);
   });
 
-  it("refuses ConvertKit's format for a lead without an e-mail", async () => {
+  test("refuses ConvertKit's format for a lead without an e-mail", async () => {
     const lead = await database.insertLead({ email: null });
     const { status, body } = await ingest.post("", {
       leadId: lead.id,
@@ -178,7 +178,7 @@ describe("POST /api/webhook-delivery", () => {
   });
 
   const deep = `{"payload":{"a":${"[".repeat(50_000)}${"]".repeat(50_000)}},"webhookUrl":"${HOOK}"}`;
-  it.each([
+  test.each([
     ["malformed JSON", "{", 400, []],
     ["no body", undefined, 422, [""]],
     [
@@ -224,7 +224,7 @@ describe("POST /api/webhook-delivery", () => {
     expect(JSON.stringify(reply.body)).not.toContain(".ts:");
   });
 
-  it.each([
+  test.each([
     ["PUT", "/api/webhook-delivery", "application/json", 404],
     ["GET", "/nowhere", "application/json", 404],
     ["GET", "/api/webhook-delivery/%zz", "application/json", 400],
@@ -248,7 +248,7 @@ describe("POST /api/webhook-delivery", () => {
 });
 
 describe("POST /api/webhook-delivery/batch", () => {
-  it("answers every item in its place and lets no bad one harm a good one", async () => {
+  test("answers every item in its place and lets no bad one harm a good one", async () => {
     const key = randomUUID();
     const { status, body } = await ingest.post("/batch", {
       deliveries: [
@@ -283,7 +283,7 @@ describe("POST /api/webhook-delivery/batch", () => {
       await entryOf(body.deliveries[place]!.delivery.id);
   });
 
-  it("takes a thousand items, and no more", async () => {
+  test("takes a thousand items, and no more", async () => {
     const deliveries = Array.from({ length: 1000 }, () => sample());
     const before = await ingest.queue.redis.xlen(ingest.queue.keys.stream);
     const { status, body } = await ingest.post("/batch", { deliveries });

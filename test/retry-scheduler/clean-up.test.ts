@@ -1,10 +1,11 @@
 import { createLogger } from "@pipeline/shared/logger";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
-import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { createCleanUp } from "../../services/retry-scheduler/src/clean-up.ts";
 import { createQueue, type Queue } from "../support/queue.ts";
 import { startTestRedis, type TestRedis } from "../support/redis-server.ts";
+import { until } from "../support/until.ts";
 
 let server: TestRedis;
 let queue: Queue;
@@ -39,10 +40,14 @@ test("removes consumers of processes that are gone and keeps the others", async 
     ).map((flat) => flat[1]);
   await createCleanUp(options).runOnce();
   expect(await names()).toEqual(["idle", "owner"]);
-  await vi.waitFor(async () => {
-    await createCleanUp({ ...options, consumerIdleMs: 1 }).runOnce();
-    expect(await names()).toEqual(["owner"]);
-  });
+  await until(
+    "the idle one is removed",
+    async () => {
+      await createCleanUp({ ...options, consumerIdleMs: 1 }).runOnce();
+      return (await names()).join() === "owner";
+    },
+    1000,
+  );
   expect(await queue.owners()).toEqual({ [owner.entryId]: "owner" });
   await redis.del(keys.stream, keys.log);
   expect(await createCleanUp(options).runOnce()).toBe(1);

@@ -1,9 +1,4 @@
 import { randomUUID } from "node:crypto";
-import {
-  type Service,
-  startService,
-  waitForHttp,
-} from "@pipeline/dev-stack/services";
 import { freePort } from "@pipeline/dev-stack/ports";
 import {
   afterAll,
@@ -13,47 +8,33 @@ import {
   expect,
   inject,
   test,
-  vi,
 } from "vitest";
+import { createProcesses, type Processes } from "../support/processes.ts";
 import { createQueue, fieldsOf, type Queue } from "../support/queue.ts";
 import { startTestRedis, type TestRedis } from "../support/redis-server.ts";
+import { until } from "../support/until.ts";
 
 let server: TestRedis;
 let queue: Queue;
-const services: Service[] = [];
+let processes: Processes;
 beforeAll(async () => {
   server = await startTestRedis();
 });
 afterAll(() => server.stop());
 beforeEach(async () => {
   queue = await createQueue(server.url);
+  processes = createProcesses(
+    { ...inject("stack"), redisUrl: server.url },
+    { STREAM_KEY: queue.keys.stream },
+  );
   return queue.close;
 });
-afterEach(async () => {
-  await Promise.all(services.splice(0).map((service) => service.stop()));
-});
+afterEach(() => processes.stopAll());
 
-async function start(overrides: Record<string, string> = {}) {
-  const { supabaseUrl, serviceRoleKey } = inject("stack");
-  const port = await freePort();
-  const service = startService("retry-scheduler", {
-    REDIS_URL: server.url,
-    SUPABASE_URL: supabaseUrl,
-    SUPABASE_SERVICE_ROLE_KEY: serviceRoleKey,
-    WEBHOOK_ENCRYPTION_KEY: Buffer.alloc(32).toString("base64"),
-    STREAM_KEY: queue.keys.stream,
-    METRICS_PORT: String(port),
-    ...overrides,
-  });
-  services.push(service);
-  return { service, port };
-}
-
-async function startReady(overrides?: Record<string, string>) {
-  const started = await start(overrides);
-  await waitForHttp(`http://127.0.0.1:${started.port}/readyz`);
-  return started;
-}
+const launch = (overrides?: Record<string, string>) =>
+  processes.launch("retry-scheduler", overrides);
+const start = (overrides?: Record<string, string>) =>
+  processes.start("retry-scheduler", overrides);
 
 async function schedule(dueAt: number) {
   const id = randomUUID();
@@ -66,8 +47,8 @@ const ownEntries = async (dueAts: Map<string, number>) =>
 
 test("two schedulers share the work: every retry is promoted once, never early, within 250 ms of its time", async () => {
   await queue.redis.set(queue.keys.epoch, "known");
-  const { port } = await startReady();
-  await startReady();
+  const { url } = await start();
+  await start();
   // Scheduled in one call well ahead, so that only the schedulers can be late.
   const startsAt = Date.now() + 2000;
   const retries = Array.from({ length: 2000 }, (_, n) => {
@@ -79,11 +60,13 @@ test("two schedulers share the work: every retry is promoted once, never early, 
   const dueAts = new Map<string, number>(
     retries.map(({ id, dueAt }) => [id, dueAt]),
   );
-  await vi.waitFor(
-    async () => expect(await ownEntries(dueAts)).toHaveLength(2000),
-    { timeout: 15_000, interval: 500 },
+  await until(
+    "all are promoted",
+    async () => (await queue.redis.zcard(queue.keys.retries)) === 0,
+    15_000,
   );
   const entries = await ownEntries(dueAts);
+  expect(entries).toHaveLength(2000);
   const lateness = entries
     .map(
       ({ entryId, fields }) =>
@@ -94,35 +77,36 @@ test("two schedulers share the work: every retry is promoted once, never early, 
   expect(lateness[0]).toBeGreaterThanOrEqual(0);
   // p99: on a busy machine a process may not get its turn in time.
   expect(lateness[1980]).toBeLessThanOrEqual(250);
-  const metrics = await (
-    await fetch(`http://127.0.0.1:${port}/metrics`)
-  ).text();
+  const metrics = await (await fetch(`${url}/metrics`)).text();
   expect(metrics).toMatch(/webhook_retries_promoted_total \d+/);
   expect(metrics).toContain("webhook_retries_scheduled 0");
 });
 
 test("a retry that is scheduled while the scheduler waits for a later one is still on time", async () => {
-  await startReady();
+  await start();
   await schedule(Date.now() + 60_000);
   const dueAt = Date.now() + 400;
   const dueAts = new Map([[await schedule(dueAt), dueAt]]);
-  await vi.waitFor(
-    async () => expect(await ownEntries(dueAts)).toHaveLength(1),
-    { timeout: 5000, interval: 20 },
+  await until(
+    "it is promoted",
+    async () => (await ownEntries(dueAts)).length === 1,
+    5000,
   );
   const [entry] = await ownEntries(dueAts);
   expect(Number.parseInt(entry!.entryId) - dueAt).toBeLessThanOrEqual(250);
 });
 
 test("says in plain words what it does, without credentials, and ends at once with code 0", async () => {
-  const { service } = await startReady({
+  const service = await start({
     REDIS_URL: server.url.replace("redis://", "redis://default:@"),
   });
   const started = "[RETRY_SCHEDULER] Retry scheduler started successfully";
   // The log is written in blocks, a fifth of a second apart.
-  await vi.waitFor(() => expect(service.lines.join("\n")).toContain(started), {
-    timeout: 5000,
-  });
+  await until(
+    "it says that it has started",
+    () => service.lines.join("\n").includes(started),
+    5000,
+  );
   const output = service.lines.join("\n");
   expect(output).toContain(`[RETRY_SCHEDULER] Redis: ${server.url}`);
   expect(output).not.toContain(inject("stack").serviceRoleKey);
@@ -132,7 +116,7 @@ test("says in plain words what it does, without credentials, and ends at once wi
 });
 
 test("names every fault of its environment and exits with 1", async () => {
-  const { service } = await start({
+  const service = await launch({
     REDIS_URL: "",
     SUPABASE_URL: "not a url",
     METRICS_PORT: "x",
@@ -151,7 +135,7 @@ test("names every fault of its environment and exits with 1", async () => {
 });
 
 test("exits with 1 and says what to do when Redis is not there", async () => {
-  const { service } = await start({
+  const service = await launch({
     REDIS_URL: `redis://user:hidden@127.0.0.1:${await freePort()}`,
   });
   expect(await service.exited).toBe(1);
@@ -161,44 +145,48 @@ test("exits with 1 and says what to do when Redis is not there", async () => {
 });
 
 test("goes on by itself after Redis was away and lost everything, and logs little meanwhile", async () => {
-  const { service, port } = await startReady();
+  const service = await start();
   const linesBefore = service.lines.length;
   await server.interrupt();
-  await vi.waitFor(
-    async () =>
-      expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503),
-    { timeout: 10_000, interval: 200 },
+  await until(
+    "it is not ready",
+    async () => (await fetch(`${service.url}/readyz`)).status === 503,
+    10_000,
   );
-  expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);
-  expect(
-    await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
-  ).toContain("webhook_retries_promoted_total");
+  expect((await fetch(`${service.url}/healthz`)).status).toBe(200);
+  expect(await (await fetch(`${service.url}/metrics`)).text()).toContain(
+    "webhook_retries_promoted_total",
+  );
   await server.resume();
   const resumedAt = performance.now();
-  await vi.waitFor(
-    async () => expect(await queue.redis.exists(queue.keys.epoch)).toBe(1),
-    { timeout: 15_000, interval: 100 },
+  await until(
+    "Redis is complete again",
+    async () => (await queue.redis.exists(queue.keys.epoch)) === 1,
+    15_000,
   );
   const dueAts = new Map([[await schedule(Date.now() + 100), 0]]);
-  await vi.waitFor(
-    async () => expect(await ownEntries(dueAts)).toHaveLength(1),
-    { timeout: 5000, interval: 50 },
+  await until(
+    "it is promoted",
+    async () => (await ownEntries(dueAts)).length === 1,
+    5000,
   );
   expect(performance.now() - resumedAt).toBeLessThan(10_000);
   expect(service.lines.length - linesBefore).toBeLessThan(20);
 });
 
 test("promotes while Supabase is away, says so on /readyz, logs little and still ends at once", async () => {
-  const { service, port } = await start({
-    SUPABASE_URL: `http://127.0.0.1:${await freePort()}`,
-  });
-  await waitForHttp(`http://127.0.0.1:${port}/healthz`);
-  const dueAts = new Map([[await schedule(Date.now() + 1500), 0]]);
-  await vi.waitFor(
-    async () => expect(await ownEntries(dueAts)).toHaveLength(1),
-    { timeout: 10_000, interval: 50 },
+  const service = await processes.start(
+    "retry-scheduler",
+    { SUPABASE_URL: `http://127.0.0.1:${await freePort()}` },
+    "/healthz",
   );
-  const ready = await fetch(`http://127.0.0.1:${port}/readyz`);
+  const dueAts = new Map([[await schedule(Date.now() + 1500), 0]]);
+  await until(
+    "it is promoted",
+    async () => (await ownEntries(dueAts)).length === 1,
+    10_000,
+  );
+  const ready = await fetch(`${service.url}/readyz`);
   expect(ready.status).toBe(503);
   expect(await ready.json()).toMatchObject({ checks: { redis: "ok" } });
   expect(await queue.redis.exists(queue.keys.epoch)).toBe(0);

@@ -2,7 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "@pipeline/dev-stack/services";
-import { NO_WORK, type Pipeline, type Row } from "./crash-pipeline.ts";
+import type { Pipeline } from "./crash-pipeline.ts";
+import type { DeliverySummary } from "./deliveries.ts";
+import { NO_WORK } from "./harness.ts";
 import { until } from "./until.ts";
 
 /** How deliveries are meant to end, by path, and how often each is chosen. */
@@ -63,7 +65,7 @@ export function createLoad(
           { deliveries: wanted },
           target,
         );
-        const items = status === 202 ? body.deliveries! : [];
+        const items = status === 202 ? body.deliveries : [];
         for (const [i, { delivery }] of items.entries()) {
           if (delivery !== undefined)
             accepted.set(delivery.id, wanted[i]!.webhookUrl);
@@ -174,7 +176,7 @@ export async function settled(
   }
 }
 
-function wrongEnd(row: Row, url: string): string | null {
+function wrongEnd(row: DeliverySummary, url: string): string | null {
   const expected = PATHS.find(({ path }) => url.endsWith(path))!;
   if (row.status !== expected.status)
     return `${row.id} ${expected.path}: ${row.status} (${row.last_error})`;
@@ -192,9 +194,9 @@ export async function reckon(
 ): Promise<Reckoning> {
   const { tallies, faults } = pipeline.receiver;
   const losses = [...faults];
-  const rows = new Map((await pipeline.rows()).map((row) => [row.id, row]));
+  const rows = new Map((await pipeline.allRows()).map((row) => [row.id, row]));
   const numbers = new Map<string, number[]>();
-  for (const { delivery_id, attempt_number } of await pipeline.attempts()) {
+  for (const { delivery_id, attempt_number } of await pipeline.allAttempts()) {
     const known = numbers.get(delivery_id);
     if (known === undefined) numbers.set(delivery_id, [attempt_number]);
     else known.push(attempt_number);

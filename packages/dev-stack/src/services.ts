@@ -87,7 +87,7 @@ export function startService(
 
 /** What every service needs to run against the stack, with free ports. */
 export async function serviceEnvironment(
-  stack: Stack,
+  stack: Pick<Stack, "redisUrl" | "supabaseUrl" | "serviceRoleKey">,
   overrides: Record<string, string> = {},
 ): Promise<Record<string, string>> {
   const [port, metricsPort] = await Promise.all([freePort(), freePort()]);
