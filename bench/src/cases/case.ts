@@ -33,7 +33,7 @@ export interface CaseContext {
 
 export interface Case {
   name: string;
-  /** Runs one repetition. Resolves to the value of each figure, and to an `R` if the one in the context is not to be used. */
+  /** Runs one repetition. Resolves to the value of each figure, and of `R` if it replaces the one in the context. */
   run: (context: CaseContext) => Promise<Record<string, number>>;
   figures: FigureKind[];
   /** The most repetitions, for a case that takes very long. */
