@@ -1,8 +1,8 @@
-// The report as a picture: rates as bars against R, latencies as bars against their goals.
+// Draws the report: rates as bars against R, times as bars against their goals.
 import type { Summary } from "./report.ts";
 
-const WIDTH = 900;
-const LABEL = 330;
+const WIDTH = 930;
+const LABEL = 360;
 const ROW = 26;
 const BAR = 380;
 

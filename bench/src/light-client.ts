@@ -1,9 +1,9 @@
-// A client with as little HTTP as a keep-alive POST needs, as the receiver is a server: it shares the processors with what is
-// measured. Bodies are ASCII. One request at a time per connection; more wait for a free one.
+// An HTTP client that does as little as a keep-alive POST needs, because it shares the processors with what is measured.
+// A connection carries one request at a time; further requests wait for a free one. Bodies must be ASCII.
 import { connect, type Socket } from "node:net";
 
 export interface LightClient {
-  /** Resolves when the answer is complete; rejects when its status is not `expected`. */
+  /** Resolves when the answer is complete. Rejects when its status is not `expected`. */
   post: (path: string, body: string, expected: number) => Promise<void>;
 }
 
@@ -36,7 +36,7 @@ export function createLightClient(
     };
     const end = () => {
       opened--;
-      current?.reject(new Error("the connection ended before the answer"));
+      current?.reject(new Error("the connection was closed before the answer"));
       current = undefined;
       const index = idle.indexOf(send);
       if (index !== -1) idle.splice(index, 1);

@@ -1,4 +1,4 @@
-// Load on the API: concurrent single POSTs, batches, or a steady rate.
+// Load on the API: single POSTs and batches, as fast as possible or at a steady rate.
 import { setTimeout as sleep } from "node:timers/promises";
 import { createLightClient, type LightClient } from "./light-client.ts";
 import { samplePayload } from "./payload.ts";
@@ -16,34 +16,35 @@ function clientOf(apiUrl: string): LightClient {
   return client;
 }
 
-export interface Post {
+export interface Target {
   apiUrl: string;
   webhookUrl: string;
-  index: number;
 }
 
-const bodyOf = ({ webhookUrl, index }: Pick<Post, "webhookUrl" | "index">) =>
+const deliveryBody = (webhookUrl: string, index: number) =>
   `{"webhookUrl":${JSON.stringify(webhookUrl)},"webhookSecret":"bench","payload":${samplePayload(index)}}`;
 
-export async function postOne(each: Post): Promise<void> {
-  const client = clientOf(each.apiUrl);
-  await client.post("/api/webhook-delivery", bodyOf(each), ACCEPTED);
+export async function postOne(
+  { apiUrl, webhookUrl }: Target,
+  index: number,
+): Promise<void> {
+  const body = deliveryBody(webhookUrl, index);
+  await clientOf(apiUrl).post("/api/webhook-delivery", body, ACCEPTED);
 }
 
 export async function postBatch(
-  apiUrl: string,
-  webhookUrl: string,
+  { apiUrl, webhookUrl }: Target,
   from: number,
   count: number,
 ): Promise<void> {
   const deliveries = Array.from({ length: count }, (_, i) =>
-    bodyOf({ webhookUrl, index: from + i }),
+    deliveryBody(webhookUrl, from + i),
   );
   const body = `{"deliveries":[${deliveries.join(",")}]}`;
   await clientOf(apiUrl).post("/api/webhook-delivery/batch", body, ACCEPTED);
 }
 
-/** Runs `concurrent` loops of `send` for `seconds`; resolves to what was sent per second. */
+/** Runs `concurrent` loops of `send`, which resolves to a count, for `seconds`. Resolves to the counts per second. */
 export async function saturate(
   concurrent: number,
   seconds: number,
@@ -56,14 +57,14 @@ export async function saturate(
   const work = async () => {
     while (performance.now() < endsAt) {
       const count = await send(index++);
-      sent += count;
+      sent += count; // not in one line: `sent` would be read before the await
     }
   };
   await Promise.all(Array.from({ length: concurrent }, work));
   return sent / ((performance.now() - startedAt) / 1000);
 }
 
-/** Calls `send` at a steady rate, whatever the answers take; resolves when all have ended. */
+/** Calls `send` at a steady rate, however long each call takes. Resolves when all calls have. */
 export async function steadily(
   ratePerSecond: number,
   seconds: number,

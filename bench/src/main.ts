@@ -1,8 +1,7 @@
-// ./run bench [--quick] [--only drain,api] [--repetitions 3]: figures of the whole system on this machine, each also as a
-// ratio to R, the signed POSTs per second one Node process can send to the same receiver.
+// ./run bench: figures of the whole system on this machine. Rates are also given as a ratio to R, the number of signed
+// POSTs per second that one Node process can send to the same receiver.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { isDeepStrictEqual, parseArgs } from "node:util";
+import { parseArgs } from "node:util";
 import { repositoryRoot } from "@pipeline/dev-stack/paths";
 import { errorMessage } from "@pipeline/shared/errors";
 import { apiCase } from "./cases/api.ts";
@@ -10,7 +9,7 @@ import {
   type Case,
   type CaseContext,
   type Figure,
-  stated,
+  withoutGoal,
 } from "./cases/case.ts";
 import { backlogCase, drainCase } from "./cases/drain.ts";
 import { latencyCase } from "./cases/latency.ts";
@@ -18,16 +17,17 @@ import { limiterCase } from "./cases/limiter.ts";
 import { neighbourCase } from "./cases/neighbour.ts";
 import { punctualityCase } from "./cases/punctuality.ts";
 import { scaleCase } from "./cases/scale.ts";
-import { drawChart } from "./chart.ts";
+import { publish, type Report, writeReport } from "./publish.ts";
 import {
   describeMachine,
-  markdownTable,
-  median,
+  format,
   printTable,
+  spread,
   summarize,
   type Summary,
 } from "./report.ts";
-import { type Rig, startRig } from "./rig.ts";
+import { benchFolder, type Rig, startRig } from "./rig.ts";
+import { median } from "./statistics.ts";
 
 const CASES = [
   drainCase,
@@ -39,138 +39,88 @@ const CASES = [
   neighbourCase,
   backlogCase,
 ];
+const CASE_NAMES = CASES.map(({ name }) => name);
 const QUICK_CASES = [drainCase, latencyCase];
-const USAGE = `usage: ./run bench [--quick] [--only ${CASES.map(({ name }) => name).join(",")}] [--repetitions n] [--write]
-  --quick        about a minute: fewer cases, smaller samples, one repetition
-  --only         these cases
-  --repetitions  of each case (default 3; backlog runs once)
-  --write        also replace the figures of these cases in bench/: README.md, results.json, chart.svg`;
+const USAGE = `usage: ./run bench [options]
+  --quick            about a minute: fewer cases, smaller samples, one repetition
+  --only <cases>     only these, separated by commas
+                     (${CASE_NAMES.join(", ")})
+  --repetitions <n>  of each case (default 3; backlog runs once)
+  --write            also replace the figures of these cases in bench/README.md,
+                     bench/results.json and bench/chart.svg`;
 
-function readArguments() {
-  try {
-    const options = {
-      quick: { type: "boolean", default: false },
-      only: { type: "string" },
-      repetitions: { type: "string" },
-      write: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
-    } as const;
-    const { values } = parseArgs({ options });
-    if (values.help) return null;
-    if (values.write && values.quick)
-      throw new Error("--write wants whole samples: leave --quick out");
-    const names = values.only?.split(",");
-    const cases =
-      names === undefined
-        ? values.quick
-          ? QUICK_CASES
-          : CASES
-        : CASES.filter(({ name }) => names.includes(name));
-    if (cases.length === 0 || cases.length < (names?.length ?? 0))
-      throw new Error(`--only takes names of cases`);
-    return {
-      cases,
-      quick: values.quick,
-      write: values.write,
-      repetitions: Number(values.repetitions ?? (values.quick ? 1 : 3)),
-    };
-  } catch (error) {
-    console.error((error as Error).message);
-    return null;
-  }
+interface Options {
+  cases: Case[];
+  quick: boolean;
+  write: boolean;
+  repetitions: number;
+}
+
+/** Null when the usage is asked for. Throws when an option is wrong. */
+function readOptions(): Options | null {
+  const options = {
+    quick: { type: "boolean", default: false },
+    only: { type: "string" },
+    repetitions: { type: "string" },
+    write: { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false },
+  } as const;
+  const { values } = parseArgs({ options });
+  const { quick, write } = values;
+  if (values.help) return null;
+  if (write && quick)
+    throw new Error("--write needs full samples, so it excludes --quick");
+  const repetitions = Number(values.repetitions ?? (quick ? 1 : 3));
+  if (!(repetitions >= 1)) throw new Error("--repetitions takes a number");
+  const names = values.only?.split(",");
+  const unknown = names?.filter((name) => !CASE_NAMES.includes(name)) ?? [];
+  if (unknown.length > 0) throw new Error(`no such case: ${unknown.join(",")}`);
+  const all = quick ? QUICK_CASES : CASES;
+  const cases =
+    names === undefined
+      ? all
+      : CASES.filter(({ name }) => names.includes(name));
+  return { cases, quick, write, repetitions };
 }
 
 function measureReference(rig: Rig, seconds: number): number {
   const script = `${repositoryRoot}bench/src/reference.ts`;
-  return Number(
-    execFileSync(
-      process.execPath,
-      [script, `${rig.receiverUrl}/ok`, String(seconds)],
-      { encoding: "utf8" },
-    ),
-  );
+  const args = [script, `${rig.receiverUrl}/ok`, String(seconds)];
+  return Number(execFileSync(process.execPath, args, { encoding: "utf8" }));
 }
 
-interface Report {
-  machine: Record<string, string>;
-  figures: Summary[];
-}
-
-/** `contextOf` measures R, so that each repetition is held against the machine of its own moment. */
+/** `contextOf` measures R anew, because the speed of the machine changes between repetitions. */
 async function runCase(
-  each: Case,
+  { name, run, figures, repetitions: most = Infinity }: Case,
   repetitions: number,
   contextOf: () => Promise<CaseContext>,
 ): Promise<Figure[]> {
   const runs: { values: Record<string, number>; reference: number }[] = [];
-  while (runs.length < Math.min(repetitions, each.repetitions ?? repetitions)) {
+  while (runs.length < Math.min(repetitions, most)) {
     const context = await contextOf();
-    const values = await each.run(context);
+    const values = await run(context);
     runs.push({ values, reference: values["R"] ?? context.reference });
   }
   const references = runs.map(({ reference }) => reference);
-  const r = { ...stated("R", "/s"), case: each.name, values: references };
-  const figures = each.figures.map((kind) => {
-    const values = runs.map((run) => run.values[kind.figure] ?? Number.NaN);
-    const ratios = runs.map(({ reference }, i) => values[i]! / reference);
-    return { ...kind, case: each.name, values, ratios };
+  const measured = figures.map((kind) => {
+    const values = runs.map((each) => {
+      const value = each.values[kind.figure];
+      if (value === undefined) throw new Error(`${kind.figure}: not measured`);
+      return value;
+    });
+    const ratios = values.map((value, i) => value / references[i]!);
+    return { ...kind, case: name, values, ratios };
   });
-  return [{ ...r, ratios: [] }, ...figures];
+  const r = { ...withoutGoal("R", "/s"), case: name, values: references };
+  return [{ ...r, ratios: [] }, ...measured];
 }
 
-const FIGURES = /(<!-- figures[^>]* -->\n)[^]*(<!-- end of figures -->)/;
-
-/** Replaces the figures of these cases in bench/: results.json, README.md, chart.svg. Those of other cases stay. */
-function publish(report: Report): void {
-  const file = (name: string) => `${repositoryRoot}bench/${name}`;
-  const before = existsSync(file("results.json"))
-    ? (JSON.parse(readFileSync(file("results.json"), "utf8")) as Report)
-    : { machine: report.machine, figures: [] };
-  if (!isDeepStrictEqual(before.machine, report.machine))
-    progress("the figures of other cases are another machine's: left out");
-  else report.figures = merge(before.figures, report.figures);
-  const on = Object.entries(report.machine)
-    .map(([name, value]) => `${name}: ${value}`)
-    .join("; ");
-  const text = `\n${on}.\n\n${markdownTable(report.figures)}\n\n`;
-  const readme = readFileSync(file("README.md"), "utf8").replace(
-    FIGURES,
-    (_all, begin, end) => begin + text + end,
-  );
-  writeFileSync(file("README.md"), readme);
-  writeReport("bench", report);
-}
-
-function merge(before: Summary[], now: Summary[]): Summary[] {
-  const isNew = (name: string) => now.some((each) => each.case === name);
-  return CASES.flatMap(({ name }) =>
-    (isNew(name) ? now : before).filter((each) => each.case === name),
-  );
-}
-
-function writeReport(folder: string, report: Report): void {
-  mkdirSync(`${repositoryRoot}${folder}`, { recursive: true });
-  const json = `${JSON.stringify(report, null, 2)}\n`;
-  writeFileSync(`${repositoryRoot}${folder}/results.json`, json);
-  const references = report.figures.filter(({ figure }) => figure === "R");
-  const reference = median(references.flatMap(({ values }) => values));
-  const chart = drawChart(report.figures, reference);
-  writeFileSync(`${repositoryRoot}${folder}/chart.svg`, chart);
-}
-
-const options = readArguments();
-if (options === null) {
-  console.error(USAGE);
-  process.exit(2);
-}
-const startedAt = performance.now();
-const progress = (line: string) =>
-  console.error(
-    `${((performance.now() - startedAt) / 1000).toFixed(0).padStart(5)} s  ${line}`,
-  );
-const rig = await startRig(progress);
-let failed = false;
-try {
+/** Runs the cases. Returns whether all of them ran and met their goals. */
+async function bench(
+  rig: Rig,
+  options: Options,
+  progress: (line: string) => void,
+): Promise<boolean> {
   const references: number[] = [];
   const measure = () => {
     const reference = measureReference(rig, options.quick ? 3 : 5);
@@ -180,9 +130,10 @@ try {
   };
   measureReference(rig, 1); // warm-up
   const figures: Summary[] = [];
+  let haveAllRun = true;
   for (const each of options.cases) {
     const contextOf = async () => {
-      // Nothing else running: not what the repetition before has left Postgres to do, either.
+      // R is measured with nothing else running, so Postgres must not be writing out the last repetition's pages.
       await rig.reset();
       await rig.database.query("checkpoint");
       return {
@@ -195,32 +146,47 @@ try {
     };
     try {
       const done = await runCase(each, options.repetitions, contextOf);
-      figures.push(...done.map(summarize));
-      printTable(figures.filter(({ case: name }) => name === each.name));
+      const summaries = done.map(summarize);
+      figures.push(...summaries);
+      printTable(each.name, summaries);
     } catch (error) {
-      // What the other cases have measured is worth keeping.
-      failed = true;
+      // The other cases still run: their figures are worth having.
+      haveAllRun = false;
       progress(`${each.name}: FAILED: ${errorMessage(error)}`);
       await rig.stopServices();
     }
   }
-  const report: Report = {
-    machine: await describeMachine(rig),
-    figures,
-  };
-  writeReport(".data/bench", report);
-  if (options.write && !failed) publish(report);
+
+  const report: Report = { machine: await describeMachine(rig), figures };
+  writeReport(benchFolder, report);
+  if (options.write && haveAllRun) publish(report, CASE_NAMES, progress);
   console.log(
-    `\nR = ${Math.round(median(references))} signed POSTs/s (${references.map(Math.round).join(", ")})`,
+    `R: ${format(median(references))} signed POSTs/s  ${spread(references)}`,
   );
-  console.log(
-    Object.entries(report.machine)
-      .map(([name, value]) => `${name}: ${value}`)
-      .join("\n"),
-  );
-  console.log(`Written: .data/bench/results.json, .data/bench/chart.svg`);
-  failed ||= figures.some(({ isMet }) => isMet === false);
+  for (const [name, value] of Object.entries(report.machine))
+    console.log(`${name}: ${value}`);
+  console.log("Written: .data/bench/results.json, .data/bench/chart.svg");
+  return haveAllRun && figures.every(({ isMet }) => isMet !== false);
+}
+
+let options: Options | null = null;
+try {
+  options = readOptions();
+} catch (error) {
+  console.error((error as Error).message);
+}
+if (options === null) {
+  console.error(USAGE);
+  process.exit(2);
+}
+const startedAt = performance.now();
+const progress = (line: string) => {
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
+  console.error(`${seconds.padStart(5)} s  ${line}`);
+};
+const rig = await startRig(progress);
+try {
+  process.exitCode = (await bench(rig, options, progress)) ? 0 : 1;
 } finally {
   await rig.stop();
 }
-process.exitCode = failed ? 1 : 0;

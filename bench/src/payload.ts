@@ -1,4 +1,4 @@
-/** A lead as ingest renders it, about 700 bytes. */
+/** A lead in the form that ingest gives it, about 700 bytes. */
 export function samplePayload(index: number): string {
   return JSON.stringify({
     event: "lead_captured",

@@ -1,14 +1,15 @@
-// Filling the queue before a case, and waiting until it is empty again.
+// Fills the queue before a case, and waits until it is empty again.
 import { setTimeout as sleep } from "node:timers/promises";
 import { postBatch } from "./load.ts";
 import { samplePayload } from "./payload.ts";
-import { type Rig, rssMegabytes } from "./rig.ts";
+import { residentMegabytes } from "./process-usage.ts";
+import type { Rig } from "./rig.ts";
 
 const CHUNK = 1000;
 const FILLERS = 4;
 
-/** Queues deliveries as a producer of its own does, with plain XADD: no row yet. */
-export async function fillByHand(
+/** Queues deliveries with plain XADD, as any producer may. They have no rows in Postgres yet. */
+export async function fillWithXadd(
   rig: Rig,
   count: number,
   url: string,
@@ -27,7 +28,7 @@ export async function fillByHand(
   }
 }
 
-/** Queues deliveries through ingest's batch endpoint; resolves to what ingest's memory was meanwhile. */
+/** Queues deliveries through ingest's batch endpoint. Resolves to the memory that ingest used meanwhile. */
 export async function fillThroughIngest(
   rig: Rig,
   count: number,
@@ -35,6 +36,7 @@ export async function fillThroughIngest(
 ): Promise<Memory> {
   const ingest = await rig.start("ingest", { MAX_QUEUE_LENGTH: "10000000" });
   const memory = watchMemory(ingest.pid, count);
+  const target = { apiUrl: ingest.url, webhookUrl: url };
   let next = 0;
   let done = 0;
   const work = async () => {
@@ -42,7 +44,7 @@ export async function fillThroughIngest(
       const from = next;
       const size = Math.min(CHUNK, count - from);
       next += size;
-      await postBatch(ingest.url, url, from, size);
+      await postBatch(target, from, size);
       done += size;
       memory.look(done);
     }
@@ -52,7 +54,7 @@ export async function fillThroughIngest(
   return memory.seen;
 }
 
-/** Resident megabytes of a process at the first look, and when a tenth, half and all of the work was done. */
+/** Resident megabytes of a process at the first look, and after a tenth, half and all of the work. */
 export interface Memory {
   start: number;
   tenth: number;
@@ -65,7 +67,7 @@ export function watchMemory(pid: number, count: number) {
   return {
     seen,
     look: (done: number) => {
-      seen.end = rssMegabytes(pid);
+      seen.end = residentMegabytes(pid);
       if (seen.start === 0) seen.start = seen.end;
       if (seen.tenth === 0 && done >= count / 10) seen.tenth = seen.end;
       if (seen.middle === 0 && done >= count / 2) seen.middle = seen.end;
@@ -73,7 +75,7 @@ export function watchMemory(pid: number, count: number) {
   };
 }
 
-/** Entries not settled, retries not sent, attempts not recorded. */
+/** Deliveries that are queued or in flight, retries to come, and attempts not yet recorded. */
 export async function unfinished(rig: Rig): Promise<number> {
   const [stream, retries, log] = await Promise.all([
     rig.redis.xlen(rig.keys.stream),
@@ -83,7 +85,7 @@ export async function unfinished(rig: Rig): Promise<number> {
   return stream + retries + log;
 }
 
-/** `onLook` is called with what is left, some fifty times a second; a line of progress is up to it. */
+/** Calls `onLook` with the number left up to fifty times a second. */
 export async function untilFinished(
   rig: Rig,
   timeoutMs: number,
@@ -96,12 +98,13 @@ export async function untilFinished(
     if (left === 0) return;
     if (performance.now() > deadline)
       throw new Error(
-        `${left} deliveries are unfinished after ${timeoutMs} ms`,
+        `${left} deliveries are unfinished after ${timeoutMs / 1000} s`,
       );
     await sleep(20);
   }
 }
 
+/** How many deliveries are recorded as successful. */
 export async function succeeded(rig: Rig): Promise<number> {
   const { rows } = await rig.database.query(
     "select count(*)::int as n from webhook_deliveries where status = 'success'",

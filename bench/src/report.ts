@@ -2,13 +2,9 @@ import { readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import type { Figure } from "./cases/case.ts";
 import type { Rig } from "./rig.ts";
+import { median } from "./statistics.ts";
 
-export function median(values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}
-
-function format(value: number): string {
+export function format(value: number): string {
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString("en");
   return value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
 }
@@ -19,7 +15,7 @@ export interface Summary {
   unit: string;
   values: number[];
   median: number;
-  /** Median of the repetitions' ratios to their R; null when the figure is no rate. */
+  /** Median of the repetitions' ratios to their R. Null unless the figure is a rate. */
   ratio: number | null;
   goal: string;
   /** Null without a goal. */
@@ -43,20 +39,26 @@ export function summarize({ isMet, isRate, ...figure }: Figure): Summary {
 
 const HEAD = ["figure", "median", "spread", "ratio", "goal", ""];
 
-function rowsOf(summaries: Summary[]): string[][] {
+function rowsOf(
+  summaries: Summary[],
+  nameOf: (summary: Summary) => string,
+): string[][] {
   return summaries.map((each) => [
-    `${each.case}: ${each.figure}`,
+    nameOf(each),
     `${format(each.median)} ${each.unit}`.trim(),
-    each.values.length > 1
-      ? `${format(Math.min(...each.values))} … ${format(Math.max(...each.values))}`
-      : "",
+    spread(each.values),
     each.ratio === null ? "" : `${each.ratio.toFixed(3)} R`,
     each.goal,
     each.isMet === null ? "" : each.isMet ? "met" : "MISSED",
   ]);
 }
 
-/** Each row with its cells padded to the width of their column. */
+/** "lowest … highest", or nothing for a single value. */
+export function spread(values: number[]): string {
+  if (values.length < 2) return "";
+  return `${format(Math.min(...values))} … ${format(Math.max(...values))}`;
+}
+
 function padded(rows: string[][]): string[][] {
   const widths = HEAD.map((_title, column) =>
     Math.max(3, ...rows.map((row) => row[column]!.length)),
@@ -66,16 +68,19 @@ function padded(rows: string[][]): string[][] {
   );
 }
 
-/** Median and spread of each figure, its ratio to R, and whether the goal is met. */
-export function printTable(summaries: Summary[]): void {
-  for (const row of padded([HEAD, ...rowsOf(summaries)]))
+/** Prints the figures of one case in at most 100 columns. */
+export function printTable(name: string, summaries: Summary[]): void {
+  console.log(name);
+  const rows = rowsOf(summaries, ({ figure }) => figure);
+  for (const row of padded([HEAD, ...rows]))
     console.log(row.join("  ").trimEnd());
   console.log();
 }
 
-/** The same as a Markdown table, laid out as Prettier does. */
+/** The figures of all cases, laid out as Prettier does. */
 export function markdownTable(summaries: Summary[]): string {
-  const [head, ...rows] = padded([HEAD, ...rowsOf(summaries)]);
+  const named = (each: Summary) => `${each.case}: ${each.figure}`;
+  const [head, ...rows] = padded([HEAD, ...rowsOf(summaries, named)]);
   const rule = head!.map((cell) => "-".repeat(cell.length));
   return [head!, rule, ...rows]
     .map((row) => `| ${row.join(" | ")} |`)
@@ -85,8 +90,8 @@ export function markdownTable(summaries: Summary[]): string {
 export async function describeMachine(
   rig: Rig,
 ): Promise<Record<string, string>> {
-  const version = async (command: string) =>
-    /redis_version:(\S+)/.exec(await rig.redis.info(command))?.[1] ?? "unknown";
+  const redisInfo = await rig.redis.info("server");
+  const redis = /redis_version:(\S+)/.exec(redisInfo)?.[1] ?? "unknown";
   const { rows } = await rig.database.query("show server_version");
   const postgrest = await fetch(`${rig.stack.supabaseUrl}/rest/v1/`, {
     headers: { apikey: rig.stack.serviceRoleKey },
@@ -99,10 +104,11 @@ export async function describeMachine(
         /PRETTY_NAME="(.*)"/,
       )?.[1] ?? process.platform,
     node: process.version,
-    redis: await version("server"),
+    redis: `${redis}, AOF everysec`,
     postgres: rows[0].server_version,
     postgrest: postgrest.headers.get("server") ?? "unknown",
     settings:
-      "dispatcher: 128 slots, limiter off where not said otherwise; logs at info, to a file; Redis AOF everysec",
+      "unless stated otherwise, a dispatcher has 128 slots and no rate limit",
+    logging: "level info, to files",
   };
 }

@@ -1,7 +1,8 @@
-// The system under test as real processes, and what /proc tells about each of them.
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, openSync, readFileSync, readdirSync } from "node:fs";
-import { repositoryRoot } from "@pipeline/dev-stack/paths";
+// The system under test: every part of it runs as a process of its own.
+import type { ChildProcess } from "node:child_process";
+import { mkdirSync, rmSync } from "node:fs";
+import { spawnTracked, stopChild } from "@pipeline/dev-stack/children";
+import { dataRoot, repositoryRoot } from "@pipeline/dev-stack/paths";
 import { freePort } from "@pipeline/dev-stack/ports";
 import {
   serviceEnvironment,
@@ -13,6 +14,8 @@ import { startStack } from "@pipeline/dev-stack/start-stack";
 import { createKeys, type Keys } from "@pipeline/shared/queue/keys";
 import { Redis } from "ioredis";
 import pg from "pg";
+import { descendants } from "./process-usage.ts";
+import type { ReceiverStats } from "./receiver.ts";
 
 export interface Rig {
   stack: Stack;
@@ -20,110 +23,89 @@ export interface Rig {
   database: pg.Client;
   keys: Keys;
   receiverUrl: string;
-  env: Record<string, string>;
   start: (
     name: ServiceName,
     overrides?: Record<string, string>,
   ) => Promise<RunningService>;
   stopServices: () => Promise<void>;
-  /** Empties Redis and the delivery tables; services must be stopped. */
+  /** Empties Redis and the delivery tables. Services must be stopped. */
   reset: () => Promise<void>;
-  receiverStats: () => Promise<ReceiverStats>;
-  /** Pids of every process, by role. */
-  pids: () => Record<string, number[]>;
+  /** What the receiver has counted since the last call. */
+  takeReceiverStats: () => Promise<ReceiverStats>;
+  /** Pids of all processes, by role. */
+  pids: () => Record<Role, number[]>;
   stop: () => Promise<void>;
 }
 
 export interface RunningService {
-  name: ServiceName;
   url: string;
   pid: number;
   stop: () => Promise<void>;
 }
 
-export interface ReceiverStats {
-  received: number;
-  lateness: number[];
-  arrivals: number[];
-}
+export type Role =
+  ServiceName | "receiver" | "redis" | "postgrest" | "postgres" | "gateway";
 
-const PORT_OF: Record<ServiceName, string> = {
-  ingest: "PORT",
-  dispatcher: "METRICS_PORT",
-  "retry-scheduler": "METRICS_PORT",
+/** Settings of a dispatcher that nothing but the machine limits. */
+export const UNLIMITED = {
+  RATE_LIMIT_PER_SECOND: "0",
+  DISPATCHER_CONCURRENCY: "128",
 };
 
-function stopped(child: ChildProcess): Promise<unknown> {
-  return new Promise((resolve) =>
-    child.exitCode === null && child.signalCode === null
-      ? child.once("exit", resolve)
-      : resolve(null),
-  );
-}
+/** Results and logs. */
+export const benchFolder = `${dataRoot}/bench`;
 
 export async function startRig(
   onProgress: (line: string) => void,
 ): Promise<Rig> {
-  const folder = `${repositoryRoot}.data/bench`;
-  mkdirSync(folder, { recursive: true });
+  mkdirSync(benchFolder, { recursive: true });
   const stack = await startStack({ kind: "processes", onProgress });
   const env = await serviceEnvironment(stack);
-  const keys = createKeys("webhook:deliveries");
   const redis = new Redis(stack.redisUrl);
   const database = new pg.Client({ connectionString: stack.postgresUrl });
   await database.connect();
-  const receiverPort = await freePort();
-  const receiverUrl = `http://127.0.0.1:${receiverPort}`;
-  const receiver = spawn(
-    process.execPath,
-    [`${repositoryRoot}bench/src/receiver.ts`],
-    {
-      env: { PORT: String(receiverPort) },
-      stdio: "inherit",
-    },
-  );
-  await waitForHttp(`${receiverUrl}/stats`);
-  let children: { child: ChildProcess; name: ServiceName }[] = [];
+  const receiver = await startReceiver();
+  const takeReceiverStats = async () =>
+    (await (await fetch(`${receiver.url}/stats`)).json()) as ReceiverStats;
 
+  let services: { child: ChildProcess; name: ServiceName }[] = [];
   async function start(
     name: ServiceName,
     overrides: Record<string, string> = {},
   ): Promise<RunningService> {
-    const port = await freePort();
-    const log = openSync(`${folder}/${name}.log`, "w");
-    const child = spawn(
-      process.execPath,
-      [`${repositoryRoot}services/${name}/src/main.ts`],
-      {
-        cwd: repositoryRoot,
-        env: { ...env, [PORT_OF[name]]: String(port), ...overrides },
-        stdio: ["ignore", log, log],
-      },
-    );
-    children.push({ child, name });
+    const port = String(await freePort());
+    const logFile = `${benchFolder}/${name}.log`;
+    // A million deliveries write hundreds of megabytes: only the log of the last run is kept.
+    if (services.every((each) => each.name !== name))
+      rmSync(logFile, { force: true });
+    const child = spawnNode(`services/${name}/src/main.ts`, {
+      logFile,
+      env: { ...env, PORT: port, METRICS_PORT: port, ...overrides },
+    });
+    services.push({ child, name });
     const url = `http://127.0.0.1:${port}`;
     await waitForHttp(`${url}/healthz`);
     const stop = async () => {
-      child.kill("SIGTERM");
-      await stopped(child);
-      children = children.filter((each) => each.child !== child);
+      services = services.filter((each) => each.child !== child);
+      await stopChild(child, "SIGTERM", 45_000);
     };
-    return { name, url, pid: child.pid!, stop };
+    return { url, pid: child.pid!, stop };
   }
 
   async function stopServices(): Promise<void> {
-    for (const { child } of children) child.kill("SIGTERM");
-    await Promise.all(children.map(({ child }) => stopped(child)));
-    children = [];
+    const running = services;
+    services = [];
+    await Promise.all(
+      running.map(({ child }) => stopChild(child, "SIGTERM", 45_000)),
+    );
   }
 
   return {
     stack,
     redis,
     database,
-    keys,
-    receiverUrl,
-    env,
+    keys: createKeys("webhook:deliveries"),
+    receiverUrl: receiver.url,
     start,
     stopServices,
     reset: async () => {
@@ -131,93 +113,55 @@ export async function startRig(
       await database.query(
         "truncate webhook_deliveries, webhook_delivery_logs, leads cascade",
       );
-      await fetch(`${receiverUrl}/stats`);
+      await takeReceiverStats();
     },
-    receiverStats: async () =>
-      (await (await fetch(`${receiverUrl}/stats`)).json()) as ReceiverStats,
+    takeReceiverStats,
     pids: () => {
-      const pids: Record<string, number[]> = { receiver: [receiver.pid!] };
-      for (const { child, name } of children)
-        (pids[name] ??= []).push(child.pid!);
-      pids["redis"] = pidsOf(
-        (command) =>
-          command.includes("redis-server") &&
-          command.includes(new URL(stack.redisUrl).port),
-      );
-      pids["postgrest"] = pidsOf((command) => command.includes("postgrest"));
-      pids["postgres"] = pidsOf((command) =>
-        /postgres(:| -D)|bin\/postgres/.test(command),
-      );
-      pids["gateway"] = pidsOf((command) => command.includes("gateway"));
-      return pids;
+      const processes = descendants();
+      const matching = (pattern: RegExp) =>
+        processes
+          .filter(({ command }) => pattern.test(command))
+          .map(({ pid }) => pid);
+      return {
+        ingest: matching(/services\/ingest\//),
+        dispatcher: matching(/services\/dispatcher\//),
+        "retry-scheduler": matching(/services\/retry-scheduler\//),
+        receiver: matching(/bench\/src\/receiver\.ts/),
+        redis: matching(/redis-server/),
+        postgrest: matching(/postgrest *$/),
+        postgres: matching(/bin\/postgres |^postgres: /),
+        gateway: matching(/gateway\.ts/),
+      };
     },
     stop: async () => {
       await stopServices();
       redis.disconnect();
       await database.end();
-      receiver.kill();
+      await receiver.stop();
       await stack.stop();
     },
   };
 }
 
-/** Processes whose command line matches, among the descendants of this one. */
-function pidsOf(matches: (command: string) => boolean): number[] {
-  const parents = new Map<number, number>();
-  const commands = new Map<number, string>();
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, "utf8");
-      parents.set(
-        Number(name),
-        Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]),
-      );
-      commands.set(
-        Number(name),
-        readFileSync(`/proc/${name}/cmdline`, "utf8").replaceAll("\0", " "),
-      );
-    } catch {
-      // gone in the meantime
-    }
-  }
-  const isOurs = (pid: number): boolean => {
-    for (
-      let each: number | undefined = pid;
-      each !== undefined && each > 1;
-      each = parents.get(each)
-    ) {
-      if (each === process.pid) return true;
-    }
-    return false;
-  };
-  return [...commands]
-    .filter(([pid, command]) => matches(command) && isOurs(pid))
-    .map(([pid]) => pid);
+async function startReceiver() {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const child = spawnNode("bench/src/receiver.ts", {
+    logFile: `${benchFolder}/receiver.log`,
+    env: { PORT: String(port) },
+  });
+  await waitForHttp(`${url}/stats`);
+  return { url, stop: () => stopChild(child, "SIGKILL") };
 }
 
-const TICKS_PER_SECOND = 100;
-
-/** CPU seconds used so far, children that have ended included. */
-export function cpuSeconds(pids: number[]): number {
-  let ticks = 0;
-  for (const pid of pids) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-      const fields = stat
-        .slice(stat.lastIndexOf(")") + 2)
-        .split(" ")
-        .map(Number);
-      // utime, stime, and those of children that have ended
-      for (const index of [11, 12, 13, 14]) ticks += fields[index]!;
-    } catch {
-      // ended: what it used is lost to us
-    }
-  }
-  return ticks / TICKS_PER_SECOND;
-}
-
-export function rssMegabytes(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024);
+/** Output goes straight to the file: reading it here would take CPU time from what is measured. */
+function spawnNode(
+  script: string,
+  options: { logFile: string; env: Record<string, string> },
+): ChildProcess {
+  return spawnTracked(process.execPath, [`${repositoryRoot}${script}`], {
+    name: script,
+    cwd: repositoryRoot,
+    ...options,
+  });
 }

@@ -238,7 +238,7 @@ describe("POST /api/webhook-delivery/dead-letters/replay", () => {
 describe("a dead letter's kind", () => {
   const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
-  it("tells a refused record by its own delivery, and it is nothing to replay", async () => {
+  test("tells a refused record by its own delivery, and it is nothing to replay", async () => {
     const deliveryId = randomUUID();
     const { queue } = ingest;
     const logEntry = { entryId: "1-1", deliveryId, record: "{}" };
@@ -253,7 +253,7 @@ describe("a dead letter's kind", () => {
     expect(body.issues[0]!.path).toBe("record");
   });
 
-  it("tells a retry that could not be read, with a date like all others", async () => {
+  test("tells a retry that could not be read, with a date like all others", async () => {
     const deliveryId = randomUUID();
     const { redis, keys, retries } = ingest.queue;
     await redis.zadd(keys.retries, 1, deliveryId);

@@ -1,20 +1,16 @@
-// Queued deliveries per second, delivered and recorded in Postgres: one dispatcher process, limiter off, everything on the
-// same cores.
+// How many queued deliveries per second one dispatcher without a rate limit delivers and records in Postgres.
 import {
-  fillByHand,
   fillThroughIngest,
+  fillWithXadd,
   type Memory,
   succeeded,
   untilFinished,
   watchMemory,
 } from "../queue.ts";
-import { cpuSeconds, rssMegabytes } from "../rig.ts";
-import { type Case, type CaseContext, stated } from "./case.ts";
+import { cpuSeconds, residentMegabytes } from "../process-usage.ts";
+import { UNLIMITED } from "../rig.ts";
+import { type Case, type CaseContext, withoutGoal } from "./case.ts";
 
-export const UNLIMITED = {
-  RATE_LIMIT_PER_SECOND: "0",
-  DISPATCHER_CONCURRENCY: "128",
-};
 const ROLES = [
   "dispatcher",
   "receiver",
@@ -22,11 +18,11 @@ const ROLES = [
   "postgrest",
   "postgres",
   "gateway",
-];
+] as const;
 
 interface Drain {
   rate: number;
-  /** Microseconds of CPU per delivery, by process. */
+  /** Microseconds of CPU time per delivery, by role. */
   cpu: Record<string, number>;
   bytesPerEntry: number;
   memory: Record<"ingest" | "dispatcher" | "retry-scheduler", Memory>;
@@ -46,7 +42,7 @@ async function drain(
 ): Promise<Drain> {
   const { rig, progress } = context;
   await rig.reset();
-  // Before there are rows: to a scheduler that finds no epoch, every row is one that Redis has lost.
+  // It starts before there are rows: a retry-scheduler that finds no epoch takes every row for one that Redis has lost.
   const scheduler = withScheduler ? await rig.start("retry-scheduler") : null;
   const emptyBytes = await usedMemory(context);
   progress(`queueing ${count} deliveries by ${from}`);
@@ -54,14 +50,14 @@ async function drain(
   const nothing = { start: 0, tenth: 0, middle: 0, end: 0 };
   const ingest =
     from === "ingest" ? await fillThroughIngest(rig, count, url) : nothing;
-  if (from === "XADD") await fillByHand(rig, count, url);
+  if (from === "XADD") await fillWithXadd(rig, count, url);
   const bytesPerEntry = ((await usedMemory(context)) - emptyBytes) / count;
   await rig.database.query("vacuum analyze webhook_deliveries");
 
   const dispatcher = await rig.start("dispatcher", UNLIMITED);
   const startedAt = performance.now();
-  // Listed at each look: Postgres has a process for each connection.
-  const cpuOf = (role: string) => cpuSeconds(rig.pids()[role] ?? []);
+  // The pids are listed anew each time, because Postgres has a process for each connection.
+  const cpuOf = (role: (typeof ROLES)[number]) => cpuSeconds(rig.pids()[role]);
   const before = ROLES.map(cpuOf);
   const memory = watchMemory(dispatcher.pid, count);
   const schedulerMemory =
@@ -73,7 +69,7 @@ async function drain(
     if (performance.now() < reportAt) return;
     reportAt += count > 100_000 ? 20_000 : 2000;
     progress(
-      `${left} of ${count} left, dispatcher ${rssMegabytes(dispatcher.pid)} MB`,
+      `${left} of ${count} left, dispatcher uses ${residentMegabytes(dispatcher.pid)} MB`,
     );
   });
   const seconds = (performance.now() - startedAt) / 1000;
@@ -84,7 +80,7 @@ async function drain(
   const recorded = await succeeded(rig);
   if (recorded !== count)
     throw new Error(
-      `${recorded} of ${count} deliveries are recorded as success`,
+      `${recorded} of ${count} deliveries are recorded as successful`,
     );
   return {
     rate: count / seconds,
@@ -98,6 +94,8 @@ async function drain(
   };
 }
 
+const cpuFigure = (role: string, how: string) =>
+  `CPU of ${role}, queued by ${how}`;
 const drainRate = (figure: string) => ({
   figure,
   unit: "/s",
@@ -111,25 +109,25 @@ export const drainCase: Case = {
   run: async (context) => {
     const count = context.quick ? 10_000 : 50_000;
     const byIngest = await drain(context, count, "ingest");
-    const byHand = await drain(context, count, "XADD");
+    const byXadd = await drain(context, count, "XADD");
     const cpuFigures = (how: string, { cpu }: Drain) =>
-      Object.entries(cpu).map(([role, us]) => [`CPU of ${role}, ${how}`, us]);
+      Object.entries(cpu).map(([role, us]) => [cpuFigure(role, how), us]);
     return {
-      "queued by ingest": byIngest.rate,
-      "queued by plain XADD": byHand.rate,
-      "Redis bytes per queued delivery": byIngest.bytesPerEntry,
+      "rate, queued by ingest": byIngest.rate,
+      "rate, queued by XADD": byXadd.rate,
+      "Redis memory per queued delivery": byIngest.bytesPerEntry,
       ...Object.fromEntries([
-        ...cpuFigures("by ingest", byIngest),
-        ...cpuFigures("by XADD", byHand),
+        ...cpuFigures("ingest", byIngest),
+        ...cpuFigures("XADD", byXadd),
       ]),
     };
   },
   figures: [
-    drainRate("queued by ingest"),
-    drainRate("queued by plain XADD"),
-    stated("Redis bytes per queued delivery", "B"),
-    ...["by ingest", "by XADD"].flatMap((how) =>
-      ROLES.map((role) => stated(`CPU of ${role}, ${how}`, "µs per delivery")),
+    drainRate("rate, queued by ingest"),
+    drainRate("rate, queued by XADD"),
+    withoutGoal("Redis memory per queued delivery", "B"),
+    ...["ingest", "XADD"].flatMap((how) =>
+      ROLES.map((role) => withoutGoal(cpuFigure(role, how), "µs per delivery")),
     ),
   ],
 };
@@ -137,53 +135,53 @@ export const drainCase: Case = {
 const LONG_COUNT = 1_000_000;
 const SERVICES = ["ingest", "dispatcher", "retry-scheduler"] as const;
 
-/** The cost of a delivery must not grow with the backlog, nor a process with what it has delivered. */
+/** A delivery must not cost more the longer the backlog is, and no process may grow with the number it has handled. */
 export const backlogCase: Case = {
   name: "backlog",
   repetitions: 1,
   run: async (context) => {
     const count = context.quick ? 100_000 : LONG_COUNT;
-    // The machine drifts over these minutes, so what the long one is held against is measured before it and after it.
+    // The speed of the machine changes over these minutes, so the runs to compare with are made before and after.
     const before = await drain(context, 50_000, "ingest", true);
     const long = await drain(context, count, "ingest", true);
     const after = await drain(context, 50_000, "ingest", true);
     await context.rig.reset();
+    const shortRate = (before.rate + after.rate) / 2;
     return {
       R: (context.reference + context.measureReference()) / 2,
-      "with the long backlog": long.rate,
-      "with 50,000, before and after": (before.rate + after.rate) / 2,
-      "rate against a backlog of 50,000":
-        long.rate / ((before.rate + after.rate) / 2),
+      "long backlog": long.rate,
+      "50,000 queued, before and after": shortRate,
+      "long backlog vs. 50,000": long.rate / shortRate,
       ...Object.fromEntries(
         SERVICES.flatMap((name) => {
           const { start, tenth, middle, end } = long.memory[name];
           return [
             [`memory of ${name} at the start`, start],
-            [`memory of ${name} at a tenth`, tenth],
-            [`memory of ${name} half-way`, middle],
+            [`memory of ${name} after a tenth`, tenth],
+            [`memory of ${name} after half`, middle],
             [`memory of ${name} at the end`, end],
-            [`memory of ${name}, end against a tenth`, end / tenth],
+            [`memory of ${name}, end vs. a tenth`, end / tenth],
           ];
         }),
       ),
     };
   },
   figures: [
-    drainRate("with the long backlog"),
-    { figure: "with 50,000, before and after", unit: "/s", isRate: true },
+    drainRate("long backlog"),
+    { figure: "50,000 queued, before and after", unit: "/s", isRate: true },
     {
-      figure: "rate against a backlog of 50,000",
+      figure: "long backlog vs. 50,000",
       unit: "×",
       goal: "≥ 0.9",
       isMet: (ratio) => ratio >= 0.9,
     },
     ...SERVICES.flatMap((name) => [
-      stated(`memory of ${name} at the start`, "MB"),
-      stated(`memory of ${name} at a tenth`, "MB"),
-      stated(`memory of ${name} half-way`, "MB"),
-      stated(`memory of ${name} at the end`, "MB"),
+      withoutGoal(`memory of ${name} at the start`, "MB"),
+      withoutGoal(`memory of ${name} after a tenth`, "MB"),
+      withoutGoal(`memory of ${name} after half`, "MB"),
+      withoutGoal(`memory of ${name} at the end`, "MB"),
       {
-        figure: `memory of ${name}, end against a tenth`,
+        figure: `memory of ${name}, end vs. a tenth`,
         unit: "×",
         goal: "≤ 1.25",
         isMet: (growth: number) => growth <= 1.25,

@@ -1,14 +1,15 @@
-// More dispatchers against a receiver that takes 50 ms: at first their slots are what is short, then the processors.
+// More and more dispatchers, and a receiver that takes 50 ms: first their slots limit the rate, then the processors do.
 import { cpus } from "node:os";
 import { fillThroughIngest, untilFinished } from "../queue.ts";
-import { type Case, stated, steadyRate } from "./case.ts";
-import { UNLIMITED } from "./drain.ts";
+import { UNLIMITED } from "../rig.ts";
+import { steadyRate } from "../statistics.ts";
+import { type Case, withoutGoal } from "./case.ts";
 
 const DISPATCHERS = [1, 2, 4];
 const SLOTS = Number(UNLIMITED.DISPATCHER_CONCURRENCY);
 const ANSWER_MS = 50;
 
-/** Milliseconds that the processors together have worked and have existed. */
+/** Milliseconds that all processors together have worked, and all their milliseconds since the machine started. */
 function processorTime(): { busy: number; all: number } {
   let busy = 0;
   let all = 0;
@@ -29,37 +30,37 @@ export const scaleCase: Case = {
       await rig.reset();
       const url = `${rig.receiverUrl}/slow?ms=${ANSWER_MS}`;
       await fillThroughIngest(rig, deliveries, url);
-      progress(`${count} dispatchers of ${SLOTS} slots`);
+      progress(`dispatchers with ${SLOTS} slots each: ${count}`);
       await Promise.all(
         Array.from({ length: count }, () => rig.start("dispatcher", UNLIMITED)),
       );
       const before = processorTime();
       await untilFinished(rig, 120_000);
       const after = processorTime();
-      const { arrivals } = await rig.receiverStats();
-      figures[`${count} dispatchers`] = steadyRate(arrivals);
-      figures[`processors busy with ${count}`] =
+      const { arrivals } = await rig.takeReceiverStats();
+      figures[`dispatchers: ${count}`] = steadyRate(arrivals);
+      figures[`dispatchers: ${count}, processors busy`] =
         ((after.busy - before.busy) / (after.all - before.all)) * 100;
       await rig.stopServices();
     }
-    figures["4 against 1"] =
-      figures["4 dispatchers"]! / figures["1 dispatchers"]!;
+    figures["4 dispatchers vs. 1"] =
+      figures["dispatchers: 4"]! / figures["dispatchers: 1"]!;
     return figures;
   },
   figures: [
     ...DISPATCHERS.flatMap((count) => [
       {
-        figure: `${count} dispatchers`,
+        figure: `dispatchers: ${count}`,
         unit: "/s",
         goal: `slots allow ${((count * SLOTS * 1000) / ANSWER_MS).toLocaleString("en")}`,
         isRate: true,
       },
-      stated(`processors busy with ${count}`, "%"),
+      withoutGoal(`dispatchers: ${count}, processors busy`, "%"),
     ]),
     {
-      figure: "4 against 1",
+      figure: "4 dispatchers vs. 1",
       unit: "×",
-      goal: "grows",
+      goal: "> 1.5",
       isMet: (ratio) => ratio > 1.5,
     },
   ],

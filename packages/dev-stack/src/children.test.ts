@@ -17,7 +17,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const fileUrl = (name: string) =>
   JSON.stringify(new URL(name, import.meta.url).href);
 
-/** Starts a process that has one child and one temporary folder. It runs `before`, prints the child's pid, and runs `after`. */
+/** A process with one child and one temporary folder. It runs `before`, prints the child's pid, and runs `after`. */
 async function startParent({ before = "", after = "" }) {
   const owned = await mkdtemp(`${folder}/owned-`);
   const script = `${folder}/${Math.random()}.mts`;

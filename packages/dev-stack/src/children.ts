@@ -159,7 +159,8 @@ function killAll(): void {
     child.kill(killSignal);
     child.kill("SIGCONT");
   }
-  // Blocks, because an exit handler cannot await. A server that is still ending could write to its folder after the deletion.
+  // Waits by blocking, because an exit handler cannot await: a server that is still running could write to its folder
+  // after the deletion.
   const deadline = Date.now() + 2_000;
   while (
     [...children.values()].some(({ tracked }) => isRunning(tracked)) &&

@@ -148,7 +148,10 @@ export async function startContainers(options: StackOptions): Promise<Stack> {
   }
 }
 
-/** The library starts a container of its own, the reaper, which removes ours after this process. Its image may be out of reach. */
+/**
+ * With the first network the library starts its reaper, a container that removes ours once this process has ended.
+ * The reaper's image may be unavailable even when ours are there.
+ */
 async function startNetwork(
   onProgress: (line: string) => void,
 ): Promise<StartedNetwork> {

@@ -3,7 +3,7 @@ export interface DemoCase {
   title: string;
   /** A path at the receiver, or a whole URL elsewhere. */
   target: string;
-  /** How the delivery is queued. Through the API: a stored lead, a payload of the caller's, or the sample lead. Or with redis-cli. */
+  /** How it is queued: through the API as a stored lead, as a payload or as the sample lead, or with redis-cli. */
   via: "lead" | "payload" | "test" | "xadd";
   format?: "zapier" | "makecom" | "convertkit";
   secret?: string;

@@ -8,7 +8,7 @@ import { isRedisInstalled } from "./redis-server.ts";
 import { serviceEnvironment, startService, waitForHttp } from "./services.ts";
 import { startStack } from "./start-stack.ts";
 
-/** Runs everything on well-known ports until Ctrl-C, with readable logs and commands to try. Starts without data every time. */
+/** Runs everything on well-known ports until Ctrl-C, with readable logs and commands to try. Keeps no data. */
 const folder = `${dataRoot}/dev`;
 const receiverSecret = "a secret in plain words";
 const cleanUp: (() => Promise<unknown>)[] = [];

@@ -26,7 +26,9 @@ export async function migrate(
     }
     await client.query(`
       create schema if not exists supabase_migrations;
-      create table if not exists supabase_migrations.schema_migrations (version text primary key, statements text[], name text);
+      create table if not exists supabase_migrations.schema_migrations (
+        version text primary key, statements text[], name text
+      );
     `);
     const done = await client.query<{ version: string }>(
       "select version from supabase_migrations.schema_migrations",

@@ -16,7 +16,7 @@ export interface PreparedStack {
   addresses: StackAddresses;
 }
 
-/** What a stack of either kind needs before its servers start. Ports are chosen here, so that a restarted server keeps its own. */
+/** What a stack of either kind needs before its servers start. Fixed ports let a restarted server keep its address. */
 export async function prepareStack(
   options: StackOptions,
 ): Promise<PreparedStack> {

@@ -18,7 +18,7 @@ export interface RunState {
   folders: string[];
 }
 
-/** Ends what earlier runs left behind and, with `live`, runs that are still going. Returns a line for each process it ended. */
+/** Ends what earlier runs left behind and, with `live`, runs that are still going. Returns a line for each process. */
 export async function sweep(options: { live: boolean }): Promise<string[]> {
   const report: string[] = [];
   for (const state of readStates()) {
