@@ -1,7 +1,7 @@
 // A row of `webhook_deliveries` as the delivery that is to be sent next.
 import type { Delivery } from "./entries.ts";
 
-/** What to select of a row to send it again. The payload comes as text: parsed here, its large numbers would change. */
+/** The columns that are needed to send a row again. The payload comes as text: parsing it here would change large numbers. */
 export const DELIVERY_COLUMNS =
   "id,lead_id,client_id,endpoint_id,event,format,webhook_url,payload_text:payload::text,secret,headers,status," +
   "attempt,max_attempts,schedule_start,next_retry_at";
@@ -26,7 +26,7 @@ export interface DeliveryRow {
   next_retry_at: string | null;
 }
 
-/** What is to be sent next for an unfinished row: after `sent`, the attempt that follows the recorded one. */
+/** The next attempt of an unfinished row: for a row that is `sent`, the one after the recorded attempt. */
 export function deliveryFromRow(row: DeliveryRow): Delivery {
   return {
     id: row.id,

@@ -3,7 +3,7 @@ import { type Logger, type LoggerOptions, pino, stdTimeFunctions } from "pino";
 const FLUSH_BYTES = 32_768;
 const FLUSH_INTERVAL_MS = 200;
 
-/** An error's own words and no more: ioredis hangs the whole command on its errors, and with it payload and URL. */
+/** Only the error's own text: ioredis attaches the whole command to its errors, including payload and URL. */
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const { name, message, stack, cause } = error;
@@ -18,8 +18,8 @@ function describeError(error: unknown): unknown {
 
 /**
  * Lines go out in blocks, since one write per line would be a tenth of a delivery's cost. A kill -9 loses the last fifth of
- * a second of lines; an exit loses none. pino's destination could collect by itself, but measures all it holds with each line:
- * 11 µs a line, 3 like this.
+ * a second of lines; an exit loses none. pino's destination could collect lines itself, but measures all it holds with each
+ * line: 11 µs a line instead of 3.
  */
 function createBlockWriter(): { write: (line: string) => void } {
   const destination = pino.destination({ dest: 1, sync: false });
@@ -35,7 +35,7 @@ function createBlockWriter(): { write: (line: string) => void } {
   setInterval(() => flush(), FLUSH_INTERVAL_MS).unref();
   process.once("exit", () => {
     destination.flushSync();
-    // Nothing asynchronous ends any more.
+    // Asynchronous writes no longer complete here.
     flush(pino.destination({ dest: 1, sync: true }));
   });
   return {

@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 
 export interface Loop {
   start: () => void;
-  /** Ends the wait between rounds, now or when the running round is over; not the wait after a fault. */
+  /** Skips the wait between rounds, now or after the running round. The wait after a fault is not skipped. */
   wake: () => void;
   /** Ends the loop after the round that is running. Idempotent. */
   stop: () => Promise<void>;
@@ -38,10 +38,7 @@ export async function abortableSleep(
   }
 }
 
-/**
- * Repeats until `ask` resolves, for work in hand that would be lost for a while if it were given up at the first fault.
- * Null when the signal aborts.
- */
+/** Repeats until `ask` resolves, for work in hand that must not be dropped at the first fault. Null when the signal aborts. */
 export async function insist<Result>(
   ask: () => Promise<Result>,
   { signal, pauseMs, onFault }: InsistOptions,
@@ -75,7 +72,7 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
 
   async function run(): Promise<void> {
     let faults = 0;
-    // Not forgotten on recovery: a dependency that comes and goes would be logged every time.
+    // Not reset on recovery, or a dependency that comes and goes would be logged every time.
     let loggedAt = -Infinity;
     let hasToldOfFault = false;
     while (!signal.aborted) {

@@ -2,8 +2,8 @@ import { Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
 import { errorMessage, PipelineError } from "./errors.ts";
 
-// A reader may find its connection to be a black hole only after another one has been found out: 5 s each, 10 s in all.
-// Measured with a block of 5 s: 15.4 s.
+// When a connection silently drops everything, another one may have to time out before the reader's does: 5 s each, 10 s in
+// all. With a block of 5 s, 15.4 s were measured.
 export const BLOCK_MS = 2000;
 
 // `socketTimeout` is what ends a black-holed connection: measured, it alone recovers from a reset, an outage and a black
@@ -19,7 +19,7 @@ const OPTIONS = {
   blocking: { maxRetriesPerRequest: null, socketTimeout: BLOCK_MS + 3000 },
   /** Fails fast, so that an HTTP request gets its answer while Redis is away. */
   request: {
-    // With one retry or more, ioredis 6 never rejects what was under way when Redis froze, until it answers again.
+    // With one retry or more, ioredis 6 does not reject commands that were under way when Redis froze until Redis answers.
     maxRetriesPerRequest: 0,
     socketTimeout: 2000,
     enableOfflineQueue: false,
@@ -49,7 +49,7 @@ export function createRedis(
     reconnectOnError: (error) =>
       /^(READONLY|LOADING)/.test(error.message) ? 2 : false,
   });
-  // Not forgotten on "ready": a connection that comes and goes would log every time.
+  // Not reset on "ready", or a connection that comes and goes would log every time.
   let loggedAt = -Infinity;
   redis.on("error", (error: Error) => {
     if (performance.now() - loggedAt < FAULT_LOG_INTERVAL_MS) return;

@@ -4,7 +4,7 @@ import closeWithGrace from "close-with-grace";
 import { createApp } from "./app.ts";
 import { readConfig } from "./config.ts";
 
-/** The app keeps within the grace itself; this is for an app that hangs. */
+/** The app itself keeps to the grace; this is for one that hangs. */
 const HANGING_MS = 5000;
 
 try {

@@ -79,7 +79,7 @@ export function createShutdown(options: ShutdownOptions): () => Promise<void> {
 
   let finishing: Promise<void> | undefined;
   return () => {
-    // Redis away at this moment: what is pending is claimed after the idle time.
+    // If Redis is away now, entries that are pending will be claimed after the idle time.
     finishing ??= finish().catch((error: unknown) =>
       logger.warn({ err: error }, "shutdown.incomplete"),
     );

@@ -143,7 +143,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   async function stop(): Promise<void> {
     say("Stopping: finishing the requests under way...");
     isDraining = true;
-    // Closing ends the idle connections once; those that become idle later would keep it waiting for their clients.
+    // Closing ends connections that are idle at that moment only; those that become idle later would delay the exit.
     const reaper = setInterval(() => server.server.closeIdleConnections(), 50);
     await server.close();
     clearInterval(reaper);

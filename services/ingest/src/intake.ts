@@ -28,7 +28,7 @@ const FLUSHES_AT_ONCE = 4;
 const PARTIAL_FLUSHES_AT_ONCE = 2;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
-/** Beyond this one call would keep the database busy for longer than a request may wait. */
+/** A larger call would keep the database busy for longer than a request may wait. */
 const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
 export interface Accepted {
@@ -54,7 +54,7 @@ export interface Intake {
   drain: () => Promise<void>;
 }
 
-/** Runs of neighbours whose payloads fit in one call together. */
+/** Consecutive deliveries whose payloads fit into one call. */
 function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
   const groups: PlannedDelivery[][] = [];
   let bytes = Infinity;
@@ -87,7 +87,7 @@ function accepted(row: CreatedRow | null): Result<Accepted> {
 export function createIntake(options: IntakeOptions): Intake {
   const { lookups, writes, queue, sealer, maxAttempts, logger, warn } = options;
 
-  /** Null per delivery when the database is away: a value, so that what a call before this one stored is not forgotten. */
+  /** Null per delivery when the database is away: a value, so that the results of earlier calls are not lost. */
   async function create(
     planned: PlannedDelivery[],
   ): Promise<(CreatedRow | null)[]> {

@@ -68,7 +68,7 @@ export function createResend({
     }
   }
 
-  /** What a dead letter says, with the attempt number and the schedule of the restarted row, if there is one. */
+  /** The dead letter's delivery, with the attempt number and schedule of the restarted row, if there is one. */
   function continued(delivery: Delivery, row: RestartedRow | null): Delivery {
     if (row === null)
       return { ...delivery, isReserved: false, isPersisted: false };
@@ -107,7 +107,7 @@ export function createResend({
       const id = letter.deliveryId;
       const reason = await whyHeld(id);
       if (reason !== null) return reason;
-      // Retried by hand since: the dead letter speaks of a failure that is over.
+      // It was retried by hand since, so the dead letter tells of a failure that is over.
       const status = await writes.status(id);
       if (status !== null && status !== "failed")
         return refuse(409, "", `The delivery is no longer failed: ${status}`);

@@ -1,9 +1,9 @@
-// Gives deliveries that Postgres holds as unfinished and Redis has lost a home again. Per page, in exactly this order:
+// Gives a home again to deliveries that are unfinished in Postgres and lost in Redis. Per page, in exactly this order:
 //   1. ask Postgres for the ids of unfinished rows;
 //   2. ask Redis which of them it holds nowhere: the suspects;
 //   3. read the suspects from Postgres: still unfinished? The recorder commits to Postgres before it removes a delivery
-//      from `homes`, so what had no home at 2 and is unfinished at 3 is lost. With 2 after 3 a delivery finished in
-//      between would be sent again;
+//      from `homes`, so what had no home at 2 and is unfinished at 3 is lost. If 2 came after 3, a delivery that
+//      finished in between would be sent again;
 //   4. inject, unless somebody (ingest, another scheduler) has given it a home meanwhile: the script looks again.
 import {
   deliveryFromRow,

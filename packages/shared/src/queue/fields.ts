@@ -6,7 +6,7 @@ export function flatten(fields: Fields): string[] {
   return Object.entries(fields).flat();
 }
 
-/** Of a name that is repeated the last value counts. */
+/** If a name is repeated, its last value counts. */
 export function unflatten(flat: readonly string[]): Fields {
   const fields: Fields = {};
   for (let i = 0; i + 1 < flat.length; i += 2) fields[flat[i]!] = flat[i + 1]!;

@@ -25,7 +25,7 @@ export interface GroupReader {
   wake: () => Promise<void>;
   /** Removes this consumer from the group. False when it still owns entries and so was kept. */
   leave: () => Promise<boolean>;
-  /** For a call that found no group: makes it again, and has the retry-scheduler look for what Redis has lost. */
+  /** To be called when the group was missing: makes it again, and lets the retry-scheduler look for what Redis has lost. */
   recover: () => Promise<void>;
 }
 
@@ -64,7 +64,7 @@ export function createGroupReader(
     logger.warn({ stream, group }, "group.recreated");
   }
 
-  /** What `read` resolves to, or nothing when the group was gone; it has then been made again. */
+  /** The result of `read`; empty when the group was gone, which is then made again. */
   async function orRecover<Result>(
     read: () => Promise<Result[]>,
   ): Promise<Result[]> {
@@ -139,7 +139,7 @@ export function createGroupReader(
         return rows.map(([entryId]) => entryId);
       }),
     wake: async () => {
-      // Asking the waiting connection for its id would itself wait behind the read.
+      // The waiting connection itself cannot be asked for its id: the question would wait behind the read.
       const clients = String(await commands.client("LIST")).split("\n");
       const client = clients.find((line) =>
         line.includes(` name=${blocking.options.connectionName} `),

@@ -8,7 +8,7 @@ export type Script = (...args: (string | number)[]) => Promise<unknown>;
 const read = (file: string) =>
   readFileSync(new URL(file, import.meta.url), "utf8");
 
-/** Scripts that know no more than one key of their own; the others begin with the prelude, which names the queue's keys. */
+/** Scripts on one key of their own. All others begin with the prelude, which names the queue's keys. */
 const WITHOUT_PRELUDE = new Set(["lease", "reserve", "remove-consumer"]);
 
 /** What Redis is given for the script: its own text, after the prelude where it has one. */

@@ -12,15 +12,15 @@ export interface Endpoint {
 
 export interface Endpoints {
   /**
-   * Null: no such endpoint. A lookup that fails serves what was last known; with nothing known it rejects with
-   * DATABASE_UNAVAILABLE.
+   * Null: no such endpoint. When the lookup fails, the settings that were last known are served; if there are none, it
+   * rejects with DATABASE_UNAVAILABLE.
    */
   find: (endpointId: string) => Promise<Endpoint | null>;
-  /** Holds from now on in this process; the database learns of it with the attempt's record. */
+  /** For this process, until the row is read again; the attempt's record switches it off in the database. */
   disable: (endpointId: string) => void;
 }
 
-/** Shorter than any retry delay that is in use: a retry goes by the settings of its moment. */
+/** Shorter than any retry delay in use, so that a retry goes by the settings as they are then. */
 const FRESH_FOR_MS = 1000;
 const AFTER_FAULT_FRESH_FOR_MS = 2000;
 const KEPT_ENDPOINTS = 50_000;
@@ -38,7 +38,7 @@ function fromRow(row: EndpointRow): Endpoint {
     row.headers === null || typeof row.headers === "string"
       ? row.headers
       : JSON.stringify(row.headers);
-  // The older table demands a secret; the empty one stands for none.
+  // The older table requires a secret; an empty one means that there is none.
   return {
     url: row.url,
     secret: row.secret === "" ? null : row.secret,

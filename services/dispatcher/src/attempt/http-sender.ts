@@ -30,10 +30,10 @@ export interface SenderOptions {
 
 const LONGEST_CONNECT_MS = 10_000;
 const KEPT_BODY_CHARACTERS = 1000;
-/** Past this a body is cut off; its status decides all the same. */
+/** A longer body is cut off here; the status decides all the same. */
 const READ_BODY_BYTES = 64 * 1024;
 
-// Certificates get renewed and DNS repaired, so those failures are worth another attempt like any other network error.
+// Certificates are renewed and DNS is repaired, so these failures are worth another attempt like any other network error.
 const NETWORK_CODES = [
   "CERT_",
   "DEPTH_ZERO",
@@ -105,7 +105,7 @@ class DeadlineError extends Error {
 type Answer = Omit<HttpAnswer, "kind">;
 
 /**
- * One exchange over undici's dispatch interface. Its `request` costs a stream and an abort signal per call on top.
+ * One exchange over undici's dispatch interface. `undici.request` would add the cost of a stream and an abort signal to each call.
  * Rejects when the answer is not complete by the deadline; a body is complete once `READ_BODY_BYTES` of it are there.
  */
 function exchange(
@@ -130,7 +130,7 @@ function exchange(
       clearTimeout(timer);
       ended = reason;
       reject(reason); // no effect after `succeed`
-      // Before the request has a connection there is no controller: it is aborted when it gets one.
+      // Until the request has a connection there is no controller; it is then aborted in onRequestStart.
       controller?.abort(reason);
     };
 
@@ -171,7 +171,7 @@ export function createHttpSender({
       connectTimeoutMs: Math.min(attemptTimeoutMs, LONGEST_CONNECT_MS),
       isAllowed,
     }),
-    // The attempt's own deadline covers all of it; undici's timers are coarse and leave out the time in its queue.
+    // The attempt's own deadline covers all of it; undici's timers are coarse and do not count the time that a request waits in its queue.
     headersTimeout: 0,
     bodyTimeout: 0,
   });

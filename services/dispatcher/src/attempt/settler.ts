@@ -13,7 +13,7 @@ export interface Settler {
   /** Repeats until Redis has answered; rejects only after `abandon`. */
   settle: (settlement: Settlement) => Promise<SettleResult>;
   drain: () => Promise<void>;
-  /** Takes no more, and gives up on Redis: what is unsettled stays pending and goes to another dispatcher. */
+  /** Accepts no more settlements and stops repeating: unsettled entries stay pending, and another dispatcher takes them over. */
   abandon: () => void;
 }
 
@@ -28,7 +28,7 @@ const BATCH_DELAY_MS = 1;
 const CONCURRENT_BATCHES = 4;
 const LONGEST_PAUSE_MS = 1000;
 const MOST_REFUSALS = 10;
-/** Replies that speak of the server's state, not of what was asked, begin with one of these words. */
+/** Replies that tell of the server's state, rather than of a fault in the call, begin with one of these words. */
 const STATES_OF_THE_SERVER = [
   "BUSY",
   "CLUSTERDOWN",
@@ -45,7 +45,7 @@ const STATES_OF_THE_SERVER = [
 ];
 const FAULT_LOG_INTERVAL_MS = 10_000;
 
-/** Redis ran what it was asked to run, and failed on it. */
+/** Redis ran the script, and the script failed. */
 function isRefusal(error: unknown): boolean {
   return (
     error instanceof Error &&
@@ -74,7 +74,7 @@ export function createSettler({ queue, logger }: SettlerOptions): Settler {
       } catch (error) {
         if (abandoned.signal.aborted) throw error;
         report(error);
-        // The script itself failed on one of them: alone, each of the others goes through.
+        // The script failed on one of the settlements. When each is tried alone, the others go through.
         if (isRefusal(error) && settlements.length > 1) {
           return (
             await Promise.all(

@@ -1,4 +1,4 @@
-// Where an attempt goes and with what: the endpoint's present settings, or the entry's own where it names no known endpoint.
+// Where an attempt goes and with what: the endpoint's present settings, or the entry's own if it names no known endpoint.
 import { type Delivery, isHttpUrl } from "@pipeline/shared/entries";
 import { hasCode } from "@pipeline/shared/errors";
 import type { Sealer } from "@pipeline/shared/seal";
@@ -16,7 +16,7 @@ export type Target =
   /** Supabase is away and the entry does not know its endpoint's URL. */
   | { kind: "unknown" };
 
-/** As they stand in the entry or the endpoint, sealed or plain. */
+/** As the entry or the endpoint has them, sealed or plain. */
 interface Settings {
   url: string;
   secret: string | null;

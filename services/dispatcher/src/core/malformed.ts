@@ -5,7 +5,7 @@ import {
   uuidOf,
 } from "@pipeline/shared/entries";
 
-// Besides the two secret fields, what a producer may have misnamed.
+// The two secret fields, and names that a producer may have used for them by mistake.
 const SECRET_NAME = /secret|headers|token|password|authorization|api_?key/i;
 const MOST_LETTER_FIELDS = 50;
 const LONGEST_LETTER_FIELD = 300_000;
@@ -20,7 +20,7 @@ export function describeIssues(issues: readonly EntryIssue[]): string {
     .join("; ");
 }
 
-/** A URL with credentials is refused for them, so they must not stay where its refusal is told. */
+/** A URL with credentials is refused because of them, so they must not appear in the record of the refusal. */
 function withoutCredentials(text: string): string {
   return text.replace(/^([^/?#]*\/\/)[^/?#]*@/, "$1***@");
 }

@@ -26,7 +26,7 @@ export interface SettlementOptions {
   seal: (text: string) => string;
 }
 
-/** The delivery as it may stand in Redis and Postgres. */
+/** The delivery in the form that may be stored in Redis and Postgres. */
 function sealed(delivery: Delivery, seal: (text: string) => string): Delivery {
   const { secret, headers } = delivery;
   return {

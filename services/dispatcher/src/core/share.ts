@@ -4,13 +4,13 @@
 //   healthy         it answers, and nothing in flight is overdue: all but a quarter of the slots
 //   new or suspect  no answer yet, or an attempt is overdue, or the last one timed out: an eighth, at least one
 //
-// A failure (connection refused, unknown host) holds a slot no longer than an answer if it is quick, and counts as one;
-// a slow one counts as a timeout.
+// A quick failure (connection refused, unknown host) holds a slot no longer than an answer would, and counts as one. A slow
+// failure counts as a timeout.
 //
-// What exceeds the share waits in the dispatcher (`park`) when its turn comes within half a second, since what waits here
-// keeps others from being read; else, and for a suspect endpoint, it goes back to Redis (`defer`). An endpoint whose first
-// answer takes over a quarter of a second gets no more parked work once it holds all but a quarter of the slots; a burst
-// that came before may still fill them until it counts as overdue.
+// A delivery that exceeds the share waits in the dispatcher (`park`) if its turn will come within half a second. If not, or
+// if the endpoint is suspect, it goes back to Redis (`defer`), because parked deliveries keep others from being read. An
+// endpoint whose first answer takes more than a quarter of a second gets no more parked work once it holds all but a quarter
+// of the slots. A burst that arrived before then may still fill the slots until the endpoint counts as overdue.
 // "Overdue" is four times the endpoint's usual answer time, at least a second.
 
 /** What an attempt says of its endpoint: it answered, could not be reached, ran into the deadline, or was not asked. */
@@ -108,7 +108,7 @@ export function createShare(slots: number, random: () => number): Share {
       : healthyShare;
   }
 
-  /** Ms for which one delivery holds a slot of this endpoint: as long as usual, or as the one that hangs already has. */
+  /** Ms for which a delivery to this endpoint is expected to hold a slot: as usual, or as long as the one that hangs. */
   function holdMs(state: EndpointState, now: number): number {
     const longestHeldMs = now - (state.startedAt[0] ?? now);
     const expectedMs = state.answerMs ?? SHORTEST_OVERDUE_MS;
@@ -137,7 +137,7 @@ export function createShare(slots: number, random: () => number): Share {
       if (suspect(state, now))
         return { kind: "defer", delayMs: deferMs(state, now, share) };
       if (state.answerMs === null) {
-        // Nothing is known of the wait yet. Where the first answer is slow, what waits here must leave slots to others.
+        // How long it would wait is not known yet. If the first answer is slow, parked work must leave slots to others.
         const isSlow = now - (state.startedAt[0] ?? now) > SLOW_FIRST_ANSWER_MS;
         return isSlow && state.startedAt.length + ahead >= healthyShare
           ? { kind: "defer", delayMs: SHORTEST_DEFER_MS }
@@ -167,7 +167,7 @@ export function createShare(slots: number, random: () => number): Share {
         state.answerMs === null
           ? ms
           : state.answerMs + NEW_ANSWER_WEIGHT * (ms - state.answerMs);
-      // It has recovered: what comes next need not queue behind what was deferred before.
+      // It has recovered, so new deliveries need not queue behind those that were deferred.
       if (wasSuspect) state.deferredUntil = 0;
       state.hasTimedOut = false;
     },

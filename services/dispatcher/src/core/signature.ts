@@ -2,7 +2,7 @@
 import { createHmac, createSecretKey, type KeyObject } from "node:crypto";
 
 const KEPT_KEYS = 10_000;
-// Measured: an HMAC with a Buffer as key takes 13 µs, with a string or a KeyObject that exists already 3 µs.
+// Measured: an HMAC with a Buffer as key takes 13 µs; with a string, or a KeyObject made before, 3 µs.
 const keys = new Map<string, KeyObject>();
 
 /** `whsec_` secrets are base64; any other text is used as its UTF-8 bytes. */

@@ -15,16 +15,16 @@ export type Placement<Work> =
   | { kind: "defer"; work: Work; delayMs: number };
 
 export interface Traffic<Work extends Item> {
-  /** Slots for new work: not taken by what runs, is being put off or is parked. */
+  /** Slots for new work: those that no running, put-off or parked work takes. */
   free: () => number;
   /** How many slots are taken by work that runs or is being put off. */
   running: () => number;
   has: (entryId: string) => boolean;
   /** Where new work goes. What goes or is put off holds a slot until `leave`. */
   offer: (work: Work, now: number) => Placement<Work>;
-  /** Frees the slot; `health` is what an attempt says of the endpoint. Resolves to the parked work that goes or is put off now. */
+  /** Frees the slot; `health` is what an attempt says of the endpoint. Returns the parked work that goes or is put off now. */
   leave: (work: Work, now: number, health: EndpointHealth) => Placement<Work>[];
-  /** Parked work of endpoints that have become suspect, as far as it goes or is put off now. */
+  /** Looks at the parked work of endpoints that have become suspect; returns what goes or is put off now. */
   sweep: (now: number) => Placement<Work>[];
   /** Entries that run, are being put off or are parked since `before` or longer. */
   heldSince: (before: number) => string[];

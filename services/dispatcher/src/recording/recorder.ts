@@ -33,7 +33,7 @@ const hasTimedOut = (error: unknown) =>
   error.sqlState !== null &&
   TIMEOUTS.has(error.sqlState);
 
-/** Null: not a record, as far as this side relies on it. */
+/** Null when the text is not a record. Only the parts that are used here are checked. */
 function parseRecord(text: string): AttemptRecord | null {
   try {
     const value: unknown = JSON.parse(text);
@@ -61,7 +61,7 @@ export function createRecorder(options: RecorderOptions) {
         `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`,
       );
     } catch (error) {
-      // Like a refusal it may be the fault of a single row, so the others are tried without it.
+      // A single row may be to blame, as with a refusal, so the others are tried without it.
       if (!hasTimedOut(error)) throw error;
       const { message, sqlState } = error as PipelineError;
       throw new PipelineError("DATABASE_REFUSED", message, {
@@ -78,7 +78,7 @@ export function createRecorder(options: RecorderOptions) {
     return entries.map(() => null);
   }
 
-  /** Kept for a person to look at: a record that Postgres will never take. */
+  /** Keeps a record that Postgres will never take, for a person to look at. */
   async function setAside(entry: LogEntry, reason: string): Promise<void> {
     await records.setAside(entry, reason, now());
     const { entryId } = entry;
@@ -88,7 +88,7 @@ export function createRecorder(options: RecorderOptions) {
   }
 
   /**
-   * Records what the database refused once more, without the texts that came from outside. "left" when it timed out: the
+   * Tries a refused record once more, without the texts that came from outside. "left" when the database timed out: the
    * entry stays pending, and is claimed and tried again after the idle time.
    */
   async function recordAlone(
@@ -115,7 +115,7 @@ export function createRecorder(options: RecorderOptions) {
       logger.warn({ deliveryId, entryId, refusal }, "record.simplified");
       return "recorded";
     } catch (again) {
-      // Whatever else a record provokes is its own fault, and must not stop the others.
+      // Any other error is the fault of this record, and must not stop the others.
       if (hasCode(again, "DATABASE_UNAVAILABLE")) throw again;
       if (hasTimedOut(again)) return "left";
       await setAside(entry, errorMessage(again));

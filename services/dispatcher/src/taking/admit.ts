@@ -1,5 +1,5 @@
-// From stream entries to work: what parses and is its delivery's only entry is offered to the slots, the rest is ended with
-// a reason.
+// Turns stream entries into work. An entry that parses and is its delivery's only one is offered a slot; any other is ended
+// with a reason.
 import { type ParsedEntry, parseEntry } from "@pipeline/shared/entries";
 import { insist } from "@pipeline/shared/loop";
 import type { Logger } from "@pipeline/shared/logger";
@@ -12,7 +12,7 @@ import { endpointOf, type Work } from "../core/work.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Permits } from "./permits.ts";
 
-/** An entry that was read this often without being settled takes its readers down with it. */
+/** An entry that was read more often than this and never settled probably crashes its readers. */
 const MOST_READS = 5;
 const REPEAT_PAUSE_MS = 200;
 
@@ -88,7 +88,7 @@ export function createAdmit(options: AdmitOptions): Admit {
       entryId: entry.entryId,
       deliveryId,
     }));
-    // Repeated while Redis is away: given up, these entries would wait until they are claimed after the idle time.
+    // Repeated while Redis is away. Otherwise entries already read would wait out the claim idle time.
     const admissions = await insist(() => queue.admit(ids), {
       signal,
       pauseMs: REPEAT_PAUSE_MS,

@@ -1,4 +1,4 @@
-// Keeps long attempts ours: entries in flight have their idle time reset well before others would claim them.
+// Keeps entries in flight ours during long attempts: resets their idle time well before others would claim them.
 import type { Logger } from "@pipeline/shared/logger";
 import type { Consumer } from "@pipeline/shared/queue/consumer";
 import type { Permits } from "./permits.ts";
@@ -24,7 +24,7 @@ export function createHeartbeat({
       const lost = held.filter(
         (entryId) => !owned.has(entryId) && permits.has(entryId),
       );
-      // Another dispatcher took them over while this one stalled; of both results the script accepts one.
+      // Another dispatcher took them over while this one stalled; the script accepts only one of the two results.
       if (lost.length > 0)
         logger.warn({ entryIds: lost }, "entries.taken_over");
     }

@@ -16,8 +16,8 @@ export interface Limiter {
 }
 
 /**
- * A token leads to a request within this time or is lost. Together with a bucket of the same depth it bounds what any
- * one-second window can see: the rate, plus a tenth of it in the bucket, plus a tenth already leased.
+ * A token leads to a request within this time or is lost. With a bucket of the same depth, this bounds the requests in
+ * any one second: the rate, plus a tenth of it from the bucket, plus a tenth that was already leased.
  */
 const TOKEN_LIFE_MS = 100;
 /** Worth one round trip: at high rates tokens are leased by the handful instead of one by one. */

@@ -1,5 +1,5 @@
-// The dispatcher's hands: at most `concurrency` deliveries at once, each endpoint within its share. What a delivery needs to
-// be sent is its permit: a slot, and a token of the global rate limit.
+// At most `concurrency` deliveries at once, each endpoint within its share. To be sent, a delivery needs a permit: a slot,
+// and a token of the global rate limit.
 import type { Logger } from "@pipeline/shared/logger";
 import type { EndpointHealth } from "../core/share.ts";
 import type { Placement, Traffic } from "../core/traffic.ts";
@@ -26,7 +26,7 @@ export interface Permits {
   has: (entryId: string) => boolean;
   /** Entries held for at least `ms`. */
   heldFor: (ms: number) => string[];
-  /** Parked work of endpoints that have become suspect starts or is put off. */
+  /** Starts or puts off the parked work of endpoints that have become suspect. */
   sweep: () => void;
   running: () => number;
   /** Forgets what has not begun; it stays pending in Redis, to be released from there. */
@@ -38,7 +38,7 @@ export interface PermitsOptions {
   limiter: Limiter;
   /** Sends and settles. Rejects when the entry could not be settled; it then stays pending in Redis. */
   deliver: (permit: Permit) => Promise<EndpointHealth>;
-  /** Puts the delivery off without an attempt. Rejects likewise. */
+  /** Puts the delivery off without an attempt. Rejects in the same case. */
   defer: (work: Work, delayMs: number) => Promise<void>;
   logger: Logger;
   signal: AbortSignal;

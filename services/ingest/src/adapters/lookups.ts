@@ -1,4 +1,4 @@
-// The leads and endpoints that requests name, concurrent requests sharing a call.
+// Looks up the leads and endpoints that requests name. Concurrent requests share a call.
 import { createBatcher } from "@pipeline/shared/batcher";
 import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
 import { uuidOf } from "@pipeline/shared/entries";

@@ -45,7 +45,7 @@ export const idempotencyKey = z
   .string()
   .regex(/^[\x20-\x7e]{1,255}$/, "must be 1 to 255 printable ASCII characters");
 
-// Far beyond any lead, and far below where recursive code here, in receivers and in Postgres gives up.
+// Far deeper than any lead, and far from the depth at which recursive code here, in receivers or in Postgres fails.
 const MAX_DEPTH = 100;
 
 function isDeeperThan(value: unknown, levels: number): boolean {

@@ -1,5 +1,5 @@
-// The same lead in the shapes that Zapier, Make.com and Kit (ConvertKit) read. A payload without a `lead` is not a lead's and
-// passes through as it is.
+// The same lead in the shapes that Zapier, Make.com and Kit (ConvertKit) read. A payload without a
+// `lead` passes through as it is.
 import type { FORMATS } from "@pipeline/shared/entries";
 import { isObject, type JsonObject } from "./delivery-request.ts";
 import { CAMPAIGN_KEYS, LEAD_KEYS } from "./lead-payload.ts";

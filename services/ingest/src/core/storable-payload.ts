@@ -1,4 +1,4 @@
-// What keeps a payload from being sent or stored; found here so that the caller hears of it by name.
+// Finds what would keep a payload from being sent or stored, so that the caller is told which part it is.
 import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
 import { type Result, refuse } from "./refusal.ts";
 

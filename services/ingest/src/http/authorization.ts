@@ -10,7 +10,7 @@ export function requireApiKey(
   apiKeys: readonly string[],
 ): void {
   if (apiKeys.length === 0) return;
-  // Digests are of one length, and every one is compared: neither length nor position of a key shows in the time.
+  // All digests have the same length and every one is compared, so the time tells neither the length nor the position of a key.
   const expected = apiKeys.map(digest);
   server.addHook("onRequest", (request, reply, done) => {
     const [, key] =

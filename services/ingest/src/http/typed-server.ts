@@ -20,7 +20,7 @@ export function withSchemas(server: FastifyInstance) {
       ? { value: parsed.data }
       : { error: new InvalidRequest(toIssues(parsed.error)) };
   });
-  // The response schemas are the document's; checking our own answers against them costs more than making the answers.
+  // Response schemas are for the OpenAPI document only: checking our own answers costs more than making them.
   server.setSerializerCompiler(() => (data: unknown) => JSON.stringify(data));
   return server.withTypeProvider<ZodTypes>();
 }

@@ -60,7 +60,7 @@ export function addManageRoutes(
     async (request, reply) => {
       const id = uuidOf(request.params.id);
       if (id === null) return sendRefusal(reply, UNKNOWN);
-      // The queue first: cancelled in Postgres only, it would still be sent.
+      // The queue first: a delivery that is cancelled only in Postgres would still be sent.
       const result = await queue.cancel(id);
       if (result !== "cancelled") {
         const message =

@@ -73,7 +73,7 @@ export function addSubmitRoutes(
   server: ApiServer,
   { intake }: SubmitRoutes,
 ): void {
-  /** A fault is a refusal here, so that in a batch it concerns one item and not those already stored. */
+  /** Turns a fault into a refusal, so that in a batch it concerns one item and not those already stored. */
   async function accept(
     request: z.output<typeof deliveryRequest>,
   ): Promise<Result<Accepted>> {
@@ -159,7 +159,7 @@ export function addSubmitRoutes(
   );
 }
 
-/** The 503 that every item got: then the batch as a whole may be sent again. */
+/** The 503 that every item got, if they all did: then the whole batch may be sent again. */
 function commonFault(results: Result<Accepted>[]): Refusal | null {
   const [first] = results;
   if (first === undefined || first.ok) return null;
