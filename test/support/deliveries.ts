@@ -64,6 +64,15 @@ export function createDeliveries({ client }: Pick<Database, "client">) {
         .order("attempt_number");
       return (await unwrap(found)) as AttemptRow[];
     },
+    /** Ids of rows that have not ended; at most 1000. */
+    unfinished: async (): Promise<string[]> => {
+      const found = client
+        .from("webhook_deliveries")
+        .select("id")
+        .in("status", ["pending", "sent"])
+        .limit(PAGE);
+      return ((await unwrap(found)) as { id: string }[]).map(({ id }) => id);
+    },
     allRows: () =>
       selectAll<DeliverySummary>(
         "webhook_deliveries",

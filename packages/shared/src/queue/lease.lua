@@ -3,7 +3,8 @@
 -- ARGV  rate (tokens per second), burst (capacity), want (tokens), batch (tokens worth waiting for)
 -- Returns { granted, ms until `batch` tokens are there }. Grants what it has, up to `want`; 0 when that is less than one.
 local bucket, rate, burst, want, batch = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
--- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Without tokens nothing would drain.
+-- A script that has written may go on writing while Redis is out of memory. This no-op is that first write: without tokens
+-- nothing would drain.
 redis.call('HDEL', bucket, '')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000

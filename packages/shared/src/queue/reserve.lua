@@ -1,5 +1,5 @@
 -- Per-endpoint rate limit as GCRA: every call reserves the next free slot and returns how far away it is, so a throttled
--- delivery is parked once, for exactly as long as needed.
+-- delivery is put off once, for exactly as long as needed.
 -- KEYS  endpointBucket
 -- ARGV  rate (per second), burst (deliveries), horizonMs (no reservation beyond it)
 -- Returns the delay in ms (0 = send now), or -1 when the horizon is full and nothing was reserved.
@@ -12,7 +12,8 @@ local arrival = math.max(now, tonumber(redis.call('GET', bucket)) or now)
 if arrival > now + horizonMs + (burst + 1) * interval then arrival = now end
 local delay = math.max(0, arrival - (burst - 1) * interval - now)
 if delay > horizonMs then return -1 end
--- A script that has written may go on writing while Redis is out of memory; this no-op is that first write. Without it nothing would drain.
+-- A script that has written may go on writing while Redis is out of memory. This no-op is that first write: without
+-- reservations nothing would drain.
 redis.call('PERSIST', bucket)
 redis.call('SET', bucket, string.format('%.3f', arrival + interval), 'PX', math.ceil(arrival + interval - now) + 1000)
 return math.ceil(delay)
