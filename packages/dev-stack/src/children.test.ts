@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -20,7 +21,7 @@ const fileUrl = (name: string) =>
 /** A process with one child and one temporary folder. It runs `before`, prints the child's pid, and runs `after`. */
 async function startParent({ before = "", after = "" }) {
   const owned = await mkdtemp(`${folder}/owned-`);
-  const script = `${folder}/${Math.random()}.mts`;
+  const script = `${folder}/${randomUUID()}.mts`;
   await writeFile(
     script,
     `import { spawnTracked, trackFolder } from ${fileUrl("children.ts")};

@@ -1,6 +1,7 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { createLogger } from "@pipeline/shared/logger";
 import type { Settlement, SettleResult } from "@pipeline/shared/queue/consumer";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { createSettler } from "./settler.ts";
 
 const settlement = (entryId: string): Settlement => ({
@@ -28,19 +29,24 @@ function setUp(
   ) => Promise<SettleResult[]> | SettleResult[],
 ) {
   const calls: string[][] = [];
+  let onCall = (): void => undefined;
+  const firstCall = new Promise<void>((resolve) => {
+    onCall = resolve;
+  });
   const settler = createSettler({
     logger: createLogger("test", "silent"),
     queue: {
       settle: async (settlements) => {
         const entryIds = settlements.map(({ entryId }) => entryId);
         calls.push(entryIds);
+        onCall();
         return answer(entryIds, calls.length);
       },
     },
   });
   const settle = (...entryIds: string[]) =>
     entryIds.map((entryId) => settler.settle(settlement(entryId)));
-  return { settler, calls, settle };
+  return { settler, calls, firstCall, settle };
 }
 
 const allSettled = (entryIds: string[]) =>
@@ -91,6 +97,22 @@ test("a settlement that is refused even alone is repeated by itself, and the oth
   expect(calls).toEqual([["1", "2", "3"], ["1"], ["2"], ["3"], ["2"]]);
 });
 
+test("a settlement that is refused for good keeps nobody else waiting", async () => {
+  const { calls, settle } = setUp((entryIds) => {
+    if (entryIds.includes("2")) throw replyError("ERR user_script:12: bad");
+    return allSettled(entryIds);
+  });
+  const [first, second, third] = settle("1", "2", "3");
+  await expect(Promise.all([first, third])).resolves.toEqual([
+    "settled",
+    "settled",
+  ]);
+  // Not given up yet: the others had their answers while it was still being repeated.
+  expect(calls.filter(([entryId]) => entryId === "2")).toHaveLength(1);
+  await expect(second).rejects.toThrow("bad");
+  expect(calls.filter(([entryId]) => entryId === "2")).toHaveLength(10);
+}, 15_000);
+
 test.each([
   "OOM command not allowed when used memory > 'maxmemory'.",
   "LOADING Redis is loading the dataset in memory",
@@ -121,13 +143,14 @@ test("a call that Redis did not answer is repeated whole", async () => {
 
 test("what is unsettled when the settler is abandoned rejects, after one more try", async () => {
   const fault = new Error("Connection is closed.");
-  const { settler, calls, settle } = setUp(() => {
+  const { settler, calls, firstCall, settle } = setUp(() => {
     throw fault;
   });
-  const outcomes = Promise.allSettled(settle("1", "2"));
-  await vi.waitFor(() => expect(calls).toHaveLength(1));
+  const results = Promise.allSettled(settle("1", "2"));
+  await firstCall;
+  await nextTurn(); // it has failed by then, and the settler pauses
   settler.abandon();
-  await expect(outcomes).resolves.toEqual([
+  await expect(results).resolves.toEqual([
     { status: "rejected", reason: fault },
     { status: "rejected", reason: fault },
   ]);
@@ -146,14 +169,14 @@ test("draining waits until every settlement has its answer", async () => {
   const answered = new Promise<void>((resolve) => {
     release = resolve;
   });
-  const { settler, calls, settle } = setUp(async (entryIds) => {
+  const { settler, firstCall, settle } = setUp(async (entryIds) => {
     await answered;
     return allSettled(entryIds);
   });
   const ended: string[] = [];
   const settled = settle("1")[0]!.then(() => ended.push("settled"));
   const drained = settler.drain().then(() => ended.push("drained"));
-  await vi.waitFor(() => expect(calls).toHaveLength(1));
+  await firstCall;
   expect(ended).toEqual([]);
   release();
   await Promise.all([settled, drained]);

@@ -1,6 +1,7 @@
 // Settles entries, many per call. An attempt is over only when it is settled, so its slot stays taken until then:
 // while Redis is away the dispatcher stops by itself, and goes on when Redis is back.
 import { createBatcher } from "@pipeline/shared/batcher";
+import { errorMessage } from "@pipeline/shared/errors";
 import { abortableSleep } from "@pipeline/shared/loop";
 import type { Logger } from "@pipeline/shared/logger";
 import type {
@@ -10,7 +11,7 @@ import type {
 } from "@pipeline/shared/queue/consumer";
 
 export interface Settler {
-  /** Repeats until Redis has answered; rejects only after `abandon`. */
+  /** Repeats until Redis has answered. Rejects after `abandon`, and when Redis refuses this settlement ten times. */
   settle: (settlement: Settlement) => Promise<SettleResult>;
   drain: () => Promise<void>;
   /** Accepts no more settlements and stops repeating: unsettled entries stay pending, and another dispatcher takes them over. */
@@ -54,6 +55,11 @@ function isRefusal(error: unknown): boolean {
   );
 }
 
+/** The script failed on one of several settlements. When each is tried alone, the others go through. */
+class RefusedTogether extends Error {
+  override readonly name = "RefusedTogether";
+}
+
 export function createSettler({ queue, logger }: SettlerOptions): Settler {
   const abandoned = new AbortController();
   let loggedAt = -Infinity;
@@ -74,14 +80,8 @@ export function createSettler({ queue, logger }: SettlerOptions): Settler {
       } catch (error) {
         if (abandoned.signal.aborted) throw error;
         report(error);
-        // The script failed on one of the settlements. When each is tried alone, the others go through.
-        if (isRefusal(error) && settlements.length > 1) {
-          return (
-            await Promise.all(
-              settlements.map((settlement) => settleBatch([settlement])),
-            )
-          ).flat();
-        }
+        if (isRefusal(error) && settlements.length > 1)
+          throw new RefusedTogether(errorMessage(error), { cause: error });
         if (isRefusal(error) && ++refusals >= MOST_REFUSALS) throw error;
       }
       await abortableSleep(pauseMs, abandoned.signal);
@@ -100,7 +100,13 @@ export function createSettler({ queue, logger }: SettlerOptions): Settler {
   return {
     settle: async (settlement) => {
       if (abandoned.signal.aborted) throw new Error("the dispatcher has ended");
-      return batcher.add(settlement);
+      try {
+        return await batcher.add(settlement);
+      } catch (error) {
+        if (!(error instanceof RefusedTogether)) throw error;
+        const [result] = await settleBatch([settlement]);
+        return result!;
+      }
     },
     drain: batcher.drain,
     abandon: () => abandoned.abort(),
