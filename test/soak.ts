@@ -32,7 +32,7 @@ const pipeline = await startPipeline({
 await pipeline.startServices();
 const endsAt = Date.now() + minutes * 60_000;
 const load = createLoad(pipeline, random);
-const killer = createKiller(pipeline, random);
+const killer = createKiller(pipeline, createRandom(seed, "killer"));
 const serverKills = { redis: 0, postgrest: 0 };
 
 async function killServers(): Promise<void> {

@@ -19,7 +19,7 @@ test("kill -9 of any service under load loses nothing and repeats only what was 
   });
   await pipeline.startServices();
   const load = createLoad(pipeline, createRandom(inject("seed")));
-  const killer = createKiller(pipeline, createRandom(inject("seed")));
+  const killer = createKiller(pipeline, createRandom(inject("seed"), "killer"));
   const killing = killer.run(1000);
   await load.run(2400, 120);
   await killer.stop();

@@ -67,10 +67,11 @@ test.each(["postgrest", "postgres"] as const)(
   async (server) => {
     const repeatedBefore = await nothingLost();
     const linesBefore = pipeline.problems().length;
-    const before = createLoad(pipeline, createRandom(inject("seed")), [
-      "api",
-      "xadd",
-    ]);
+    const before = createLoad(
+      pipeline,
+      createRandom(inject("seed"), "before"),
+      ["api", "xadd"],
+    );
     await before.run(200, 200); // some are waiting for their retries now
     await pipeline.stack[server].stop();
     const since = performance.now();

@@ -12,10 +12,13 @@ export function readSeed(): number {
   return seed;
 }
 
-/** A stand-in for Math.random whose numbers follow from the seed. */
-export function createRandom(seed: number): () => number {
+/** A stand-in for Math.random whose numbers follow from the seed; another label gives another sequence. */
+export function createRandom(seed: number, label = ""): () => number {
   let drawn = 0;
   return () =>
-    createHash("sha256").update(`${seed} ${drawn++}`).digest().readUInt32BE() /
+    createHash("sha256")
+      .update(`${seed} ${label} ${drawn++}`)
+      .digest()
+      .readUInt32BE() /
     2 ** 32;
 }
