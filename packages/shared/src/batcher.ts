@@ -2,11 +2,11 @@
 
 export interface BatcherOptions<Item, Result> {
   maxItems: number;
-  /** How long the first item of a batch waits for company. */
+  /** How long the first item of a batch waits for others. */
   delayMs: number;
-  /** Batches under way at once; more items wait and make the next batches larger. */
+  /** Batches running at once; further items wait, which makes the next batches larger. */
   maxConcurrent: number;
-  /** The same for a batch that is not full: fewer calls at once make larger, and so cheaper, ones. */
+  /** The same limit for batches that are not full. Fewer calls at once mean larger calls, which cost less per item. */
   maxConcurrentPartial: number;
   /** Resolves to one result per item, in order. A rejection rejects every item of the batch. */
   run: (items: Item[]) => Promise<Result[]>;
@@ -14,7 +14,7 @@ export interface BatcherOptions<Item, Result> {
 
 export interface Batcher<Item, Result> {
   add: (item: Item) => Promise<Result>;
-  /** Resolves when nothing is waiting or under way. */
+  /** Resolves when nothing is waiting or running. */
   drain: () => Promise<void>;
 }
 

@@ -1,4 +1,4 @@
-// Reading the environment: once, with zod, every fault named together.
+// Reads the environment once, with zod, and reports all faults together.
 import { z } from "zod";
 import { PipelineError } from "./errors.ts";
 import { parseRetrySchedule } from "./retry-schedule.ts";
@@ -53,7 +53,7 @@ export const commonVariables = {
   SHUTDOWN_GRACE_MS: integer(0, 3_600_000).default(35_000),
 };
 
-/** Read by ingest, which states the number of attempts, and by the dispatcher, which keeps to the delays. */
+/** Read by ingest, which needs the number of attempts, and by the dispatcher, which needs the delays. */
 export const scheduleVariable = {
   RETRY_DELAYS_SECONDS: retrySchedule.prefault("5,25,125"),
 };

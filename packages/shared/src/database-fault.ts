@@ -1,4 +1,4 @@
-// Telling faults of the moment from refusals, by the code that Postgres or PostgREST answered with.
+// Tells temporary faults from refusals, by the code in Postgres's or PostgREST's answer.
 import { PipelineError } from "./errors.ts";
 
 export interface DatabaseError {
@@ -10,16 +10,16 @@ export interface DatabaseError {
 /**
  * Codes that blame the rows: data exceptions (22), broken constraints (23), limits (54), `raise` (P0001), and JSON that
  * PostgREST cannot read (PGRST102). Anything else (no connection, a timeout, a missing function or grant, a wrong key)
- * blames the moment or the set-up, and is worth another try: taking it for a refusal would throw good records away.
+ * is temporary or a fault of the set-up, and is worth another try: treating it as a refusal would discard good records.
  */
 const REFUSALS = /^(22\w{3}|23\w{3}|54\w{3}|P0001|PGRST102)$/;
 const SQL_STATE = /^[0-9A-Z]{5}$/;
 
-/** A refusal may quote the value that was refused, however long. */
+/** A refusal may quote the refused value, which may be very long. */
 const LONGEST_MESSAGE = 300;
 
 /**
- * What an answer of PostgREST's that is no success means: DATABASE_UNAVAILABLE when the same call may work later,
+ * The error for an unsuccessful answer from PostgREST: DATABASE_UNAVAILABLE when the same call may work later,
  * DATABASE_REFUSED when it never will. The message keeps the database's own words but not its `details`, which quote row
  * values.
  */

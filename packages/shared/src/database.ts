@@ -1,4 +1,4 @@
-// Supabase through supabase-js. It never throws, so faults are told apart here.
+// Supabase through supabase-js, which returns errors instead of throwing them: `unwrap` turns them into typed faults.
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { Agent, request } from "undici";
 import { type DatabaseError, databaseFault } from "./database-fault.ts";
@@ -29,7 +29,7 @@ export function createDatabase(
     keepAliveTimeout: 30_000,
     connect: { timeout: 3000 },
   });
-  // For a batch of 100 rows, undici's fetch costs more than PostgREST's part in it; its request costs a third of that.
+  // For a batch of 100 rows, undici's `fetch` costs more time than PostgREST itself; its `request` costs a third of that.
   const fetch = (async (input: string, init: RequestInit) => {
     const response = await request(input, {
       method: init.method as "GET",
@@ -51,7 +51,7 @@ export function createDatabase(
       detectSessionInUrl: false,
     },
     global: { fetch },
-    // Its own retries of reads wait up to 7 s; the callers decide how long a request or a loop may wait.
+    // supabase-js would retry reads for up to 7 s; here the callers decide how long a request or a loop may wait.
     db: { retry: false },
   });
   const callWithText = createCallWithText({
@@ -63,7 +63,7 @@ export function createDatabase(
   return { client, callWithText, close: () => dispatcher.destroy() };
 }
 
-/** The data of a reply. Throws `databaseFault`. */
+/** Resolves to the data of a reply; throws the `databaseFault` of an error. */
 export async function unwrap<Data>(
   call: PromiseLike<DatabaseReply<Data>>,
 ): Promise<NonNullable<Data>> {

@@ -1,4 +1,4 @@
-// A row of `webhook_deliveries` as the delivery that is to be sent next.
+// Turns a row of `webhook_deliveries` into the delivery that is to be sent next.
 import type { Delivery } from "./entries.ts";
 
 /** The columns that are needed to send a row again. The payload comes as text: parsing it here would change large numbers. */

@@ -9,7 +9,7 @@ const ENTRY_VERSION = "1";
 
 export interface Delivery {
   id: string;
-  /** At least one of the two is set. The endpoint's current URL wins; `webhookUrl` serves while it cannot be looked up. */
+  /** This or `endpointId` is set. The endpoint's current URL wins; `webhookUrl` is used when it cannot be looked up. */
   webhookUrl: string | null;
   endpointId: string | null;
   /** JSON text, sent byte for byte. */
@@ -18,7 +18,7 @@ export interface Delivery {
   clientId: string | null;
   event: string | null;
   format: string | null;
-  /** Sealed, or plain from a producer's hand. */
+  /** Sealed, or plain when a producer wrote it. */
   secret: string | null;
   /** JSON object of header names and values; sealed or plain, like the secret. */
   headers: string | null;
@@ -26,12 +26,12 @@ export interface Delivery {
   attempt: number;
   /** Null: the dispatcher's schedule decides. */
   maxAttempts: number | null;
-  /** The attempt at which the running retry schedule began: 1, or later after a manual retry. */
+  /** The attempt at which the current retry schedule began: 1, or a later one after a manual retry. */
   scheduleStart: number;
   traceparent: string | null;
-  /** The row is in Postgres, so records need not bring it along. */
+  /** The row is in Postgres, so records need not include it. */
   isPersisted: boolean;
-  /** The endpoint's rate limit has given this attempt its slot, so it is not asked again. */
+  /** The endpoint's rate limit has already reserved a moment for this attempt, so it is not asked again. */
   isReserved: boolean;
 }
 
@@ -131,7 +131,7 @@ const entrySchema = z
     }
   });
 
-/** The id of a delivery whose producer gave none: the same for the same entry however often it is read (UUID version 8). */
+/** The id of a delivery whose producer gave none (UUID version 8): the same each time the entry is read. */
 export function deriveDeliveryId(streamKey: string, entryId: string): string {
   const hex = hash("sha256", `${streamKey}\n${entryId}`);
   const variant = ((Number.parseInt(hex[16]!, 16) & 0x3) | 0x8).toString(16);
@@ -154,7 +154,7 @@ export function parseEntry(
     path: issue.path.join("."),
     message: issue.message,
   }));
-  // Not in the schema: what spans fields is looked at there only when each field by itself is right.
+  // Not in the schema, because zod checks rules across fields only when every single field is valid.
   if (!("webhook_url" in fields || "endpoint_id" in fields)) {
     issues.push({
       path: "webhook_url",

@@ -8,7 +8,7 @@ export type FaultCode =
 export class PipelineError extends Error {
   override readonly name = "PipelineError";
   readonly code: FaultCode;
-  /** Postgres's own code for the error, where it was Postgres that spoke. */
+  /** The error's SQLSTATE; null when the error did not come from Postgres. */
   readonly sqlState: string | null;
 
   constructor(

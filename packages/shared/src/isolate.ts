@@ -4,8 +4,9 @@ export type Isolated<Item, Result> =
   { item: Item; result: Result } | { item: Item; refused: unknown };
 
 /**
- * Runs a batch; when the database refuses it (DATABASE_REFUSED), halves it until the refused items stand alone, so that the
- * others go through. `run` must leave nothing behind when it rejects. Other faults are thrown. Results keep the items' order.
+ * Runs a batch. When the database refuses it (DATABASE_REFUSED), the batch is halved until each refused item is alone and
+ * all others have gone through. `run` must have no effect when it rejects. Other faults are thrown. Results keep the items'
+ * order.
  */
 export async function isolateRefused<Item, Result>(
   items: Item[],

@@ -47,7 +47,7 @@ function createBlockWriter(): { write: (line: string) => void } {
   };
 }
 
-/** One for the process, as stdout is. */
+/** One per process, because stdout is shared. */
 let stdout: ReturnType<typeof createBlockWriter> | undefined;
 
 /** JSON lines on stdout. Fields are chosen by the caller; payloads, secrets, e-mail addresses and full URLs never are. */
@@ -58,7 +58,7 @@ export function createLogger(service: string, level: string): Logger {
     timestamp: stdTimeFunctions.isoTime,
     serializers: { err: describeError },
     formatters: { level: (label) => ({ level: label }) },
-    // The code logs named fields only; this is for the day someone logs an object that holds more.
+    // The code logs named fields only; this is a safety net for when somebody logs a whole object.
     redact: {
       paths: ["secret", "payload", "headers", "webhookUrl"],
       censor: "(redacted)",

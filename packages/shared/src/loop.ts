@@ -5,7 +5,7 @@ export interface Loop {
   start: () => void;
   /** Skips the wait between rounds, now or after the running round. The wait after a fault is not skipped. */
   wake: () => void;
-  /** Ends the loop after the round that is running. Idempotent. */
+  /** Ends the loop after the current round. Idempotent. */
   stop: () => Promise<void>;
 }
 
@@ -54,7 +54,7 @@ export async function insist<Result>(
   return null;
 }
 
-/** Runs rounds until stopped, never two at once. A fault is logged at most every 10 s and backs the loop off to 5 s. */
+/** Runs rounds until stopped, never two at once. Faults are logged at most every 10 s; the pause after one grows to 5 s. */
 export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
   const controller = new AbortController();
   const { signal } = controller;

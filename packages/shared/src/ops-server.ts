@@ -38,7 +38,7 @@ async function resultOf(check: () => Promise<unknown>): Promise<string> {
   }
 }
 
-/** Adds the three routes to a server; they ask for no API key. */
+/** Adds the three routes to a server; they need no API key. */
 export function addOpsRoutes(
   server: FastifyInstance,
   { registry, checks, isDraining }: OpsOptions,
@@ -68,8 +68,8 @@ export function addOpsRoutes(
 }
 
 /**
- * A server of its own, for the services that have no API; resolves to it and the port it listens on. A port that is taken,
- * as by a second dispatcher on one machine, is no reason not to deliver: then any free one serves, with a warning.
+ * Starts a separate server, for the services that have no API; resolves to it and the port it listens on. If the port is
+ * taken, for example by a second dispatcher on the same machine, any free one is used and a warning is logged.
  */
 export async function startOpsServer(
   port: number,
@@ -77,7 +77,7 @@ export async function startOpsServer(
   logger: Logger,
 ): Promise<OpsServer> {
   const listen = async (wanted: number) => {
-    // A prober that keeps its connection alive must not hold up the exit.
+    // A health checker's keep-alive connection must not delay the exit.
     const server = Fastify({ logger: false, forceCloseConnections: true });
     addOpsRoutes(server, options);
     await server.listen({ port: wanted, host: "0.0.0.0" });

@@ -6,8 +6,9 @@ import { errorMessage, PipelineError } from "./errors.ts";
 // all. With a block of 5 s, 15.4 s were measured.
 export const BLOCK_MS = 2000;
 
-// `socketTimeout` is what ends a black-holed connection: measured, it alone recovers from a reset, an outage and a black
-// hole. `commandTimeout` or `autoResendUnfulfilledCommands: false` on a blocking reader would orphan the entries it reads.
+// `socketTimeout` ends a connection whose packets vanish without an error. In tests it was enough to recover from resets,
+// outages and vanishing packets. `commandTimeout` or `autoResendUnfulfilledCommands: false` on a blocking reader would leave
+// the entries it reads without an owner that knows of them.
 const OPTIONS = {
   /** Shared by everything that does not block. Commands issued in one tick travel in one pipeline. */
   commands: {
@@ -17,7 +18,7 @@ const OPTIONS = {
   },
   /** For one blocking read at a time. */
   blocking: { maxRetriesPerRequest: null, socketTimeout: BLOCK_MS + 3000 },
-  /** Fails fast, so that an HTTP request gets its answer while Redis is away. */
+  /** Fails fast, so that an HTTP request is answered even while Redis is away. */
   request: {
     // With one retry or more, ioredis 6 does not reject commands that were under way when Redis froze until Redis answers.
     maxRetriesPerRequest: 0,
@@ -31,7 +32,7 @@ const FAULT_LOG_INTERVAL_MS = 10_000;
 
 export type { Redis };
 
-/** `name` is what CLIENT LIST shows of the connection. */
+/** `name` is the connection's name in CLIENT LIST. */
 export function createRedis(
   url: string,
   use: keyof typeof OPTIONS,
@@ -45,7 +46,7 @@ export function createRedis(
     connectTimeout: 5000,
     retryStrategy: (attempt) =>
       Math.min(50 * 2 ** Math.min(attempt, 10), 2000) + Math.random() * 100,
-    // A replica that was promoted or demoted answers READONLY; a restarting server answers LOADING: connect again, resend.
+    // A replica that was promoted or demoted answers READONLY; a restarting server answers LOADING: reconnect, then resend.
     reconnectOnError: (error) =>
       /^(READONLY|LOADING)/.test(error.message) ? 2 : false,
   });
@@ -65,7 +66,7 @@ export function describeRedisUrl(url: string): string {
   return `${protocol}//${host}${pathname === "/" ? "" : pathname}`;
 }
 
-/** For start-up: resolves when the server answers, throws REDIS_UNAVAILABLE with what to do after `timeoutMs`. */
+/** For start-up: resolves when the server answers; after `timeoutMs` throws REDIS_UNAVAILABLE, which says what to do. */
 export async function connectRedis(
   connections: Redis[],
   url: string,
@@ -73,7 +74,7 @@ export async function connectRedis(
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   const connect = async (redis: Redis) => {
-    if (redis.status === "wait") await redis.connect().catch(() => undefined); // the retry strategy goes on
+    if (redis.status === "wait") await redis.connect().catch(() => undefined); // the retry strategy keeps trying
     while (redis.status !== "ready") {
       if (performance.now() > deadline) throw new Error("no answer");
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -92,7 +93,7 @@ export async function connectRedis(
   }
 }
 
-/** Warns when the server may drop queued deliveries under memory pressure. Managed services may not allow the question. */
+/** Warns when the server may drop queued deliveries under memory pressure. Managed services may not allow CONFIG GET. */
 export async function warnAboutEviction(
   redis: Redis,
   logger: Logger,
@@ -113,7 +114,7 @@ export async function warnAboutEviction(
   }
 }
 
-/** Whether a group read or a script failed because the stream or its group is gone (deleted, flushed, or never made). */
+/** Whether a group read or a script failed because the stream or its group is missing (deleted, flushed, or never created). */
 export function isGroupMissing(error: unknown): boolean {
   return /NOGROUP|UNBLOCKED/.test(errorMessage(error));
 }

@@ -3,7 +3,7 @@
 /** Delays after attempt 1, 2, ... of a schedule, in seconds. */
 export type RetrySchedule = readonly number[];
 
-/** The ladder that the Standard Webhooks specification recommends: ten attempts over three days. */
+/** The delays that the Standard Webhooks specification recommends: ten attempts over three days. */
 export const EXTENDED_SCHEDULE: RetrySchedule = [
   5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400,
 ];
@@ -21,7 +21,7 @@ export function parseRetrySchedule(text: string): RetrySchedule | null {
     : null;
 }
 
-/** The attempts of a whole schedule, the first one included. */
+/** The number of attempts of a whole schedule, including the first. */
 export function scheduleLength(schedule: RetrySchedule): number {
   return schedule.length + 1;
 }
@@ -35,8 +35,8 @@ export function lastAttemptOf(
 }
 
 /**
- * Milliseconds from attempt `position` (from 1, within its schedule) to the next one; a schedule that is too short repeats
- * its last delay. `jitter` 0.1 moves the delay by up to 10 % either way, `random` being in [0, 1).
+ * Milliseconds from attempt `position` (from 1, within its schedule) to the next one; beyond the schedule's end its last
+ * delay is repeated. `jitter` 0.1 moves the delay by up to 10 % either way; `random` is in [0, 1).
  */
 export function retryDelayMs(
   schedule: RetrySchedule,

@@ -7,9 +7,9 @@ const TAG_BYTES = 16;
 const CACHED_TEXTS = 10_000;
 
 export interface Sealer {
-  /** Sealed text is returned as it is, so sealing twice is harmless. */
+  /** Sealed text is returned unchanged, so sealing twice is harmless. */
   seal: (text: string) => string;
-  /** Plain text is returned as it is. Null when the text was sealed with another key or tampered with. */
+  /** Plain text is returned unchanged. Null when the text was sealed with another key or tampered with. */
   open: (text: string) => string | null;
 }
 
@@ -20,7 +20,7 @@ export function isSealed(text: string): boolean {
 /** `keyBase64`: 32 bytes. */
 export function createSealer(keyBase64: string): Sealer {
   const key = Buffer.from(keyBase64, "base64");
-  // An endpoint's secret comes with every delivery: cached both ways, the cipher runs once per secret, not per delivery.
+  // Each delivery carries its endpoint's secret. With both directions cached, the cipher runs once per secret.
   const sealedTexts = new Map<string, string>();
   const openedTexts = new Map<string, string>();
 

@@ -1,14 +1,14 @@
-// Calls of database functions whose one argument is a long text. PostgREST hands a body of type text/plain through to a
-// function of one unnamed text parameter unread. supabase-js knows JSON bodies only, and writing a batch as a JSON string
-// here and reading it back there would take 8 µs a delivery; so these calls are plain POSTs.
+// Calls database functions whose only argument is a long text. PostgREST passes a body of type text/plain unparsed to a
+// function with one unnamed text parameter. supabase-js can send only JSON bodies, and encoding a batch as a JSON string
+// and decoding it there would take 8 µs per delivery, so these calls are plain POSTs.
 import { type Dispatcher, request } from "undici";
 import { type DatabaseError, databaseFault } from "./database-fault.ts";
 
-/** Throws as `unwrap` does. Idempotent where the function is. */
+/** Throws as `unwrap` does. Idempotent if the database function is. */
 export type CallWithText = <Data>(name: string, text: string) => Promise<Data>;
 
 export interface TextRpcOptions {
-  /** Supabase's, without `/rest/v1`. */
+  /** Supabase's URL, without `/rest/v1`. */
   url: string;
   serviceRoleKey: string;
   timeoutMs: number;
@@ -20,7 +20,7 @@ function parseError(body: string): DatabaseError {
     const { message, code } = JSON.parse(body) as Partial<DatabaseError>;
     return { message: message ?? body, code };
   } catch {
-    return { message: body }; // a gateway's own page
+    return { message: body }; // an error page of a gateway
   }
 }
 

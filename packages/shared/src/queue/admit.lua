@@ -1,9 +1,9 @@
--- Makes each entry just read its delivery's home. An entry whose delivery has another home (another entry, a waiting
--- retry, an unrecorded outcome) is a duplicate and is removed.
+-- Makes each entry that has just been read its delivery's home. An entry whose delivery has another home (another entry,
+-- a waiting retry, an unrecorded outcome) is a duplicate and is removed.
 -- ARGV  group, then per entry: entryId, deliveryId
--- Returns per entry: 1 admitted; 0 removed as a duplicate, or already settled by another because the reader had stalled.
+-- Returns per entry: 1 admitted; 0 removed as a duplicate, or already settled by another dispatcher because the reader had stalled.
 local group = ARGV[1]
-mayWriteWhenFull() -- what waits must go on being read
+mayWriteWhenFull() -- waiting deliveries must still be read
 
 local ids = {}
 for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
@@ -12,9 +12,9 @@ local results = {}
 for i, deliveryId in ipairs(ids) do
   local entryId = ARGV[2 * i]
   local home = given[deliveryId] or known[i]
-  -- While the home is this entry, nobody has settled it.
+  -- As long as this entry is the home, nobody has settled it.
   local admitted = home == entryId
-  -- An entry that is gone has been settled, and perhaps recorded: a home given to it now would never be taken back.
+  -- A missing entry has been settled, and perhaps recorded: if it became a home now, nothing would ever remove that home.
   if not admitted and entryExists(stream, entryId) then
     if realHome(deliveryId, home) then
       redis.call('XACK', stream, group, entryId)

@@ -1,6 +1,6 @@
 -- Takes a delivery out of the queue, unless an attempt is running.
 -- ARGV  group, deliveryId
--- Returns 'cancelled' (also when Redis does not hold it), 'in_flight' or 'unrecorded' (it is settled, not yet in Postgres).
+-- Returns 'cancelled' (also when Redis does not hold it), 'in_flight' or 'unrecorded' (settled, but not yet in Postgres).
 local group, deliveryId = ARGV[1], ARGV[2]
 local home = redis.call('HGET', homes, deliveryId)
 local place = realHome(deliveryId, home)

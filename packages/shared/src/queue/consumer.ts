@@ -1,4 +1,4 @@
-// What a dispatcher does with deliveries in the stream: read, admit, keep, settle, give back.
+// What a dispatcher does with entries of the stream: read, admit, keep from being claimed, settle, release.
 import { deriveDeliveryId, uuidOf } from "../entries.ts";
 import { isGroupMissing } from "../redis.ts";
 import { type Fields, unflatten } from "./fields.ts";
@@ -26,8 +26,8 @@ export interface Settlement extends EntryOfDelivery {
 }
 
 /**
- * "late": a success that cancelled the retry another consumer had scheduled meanwhile. "stale": another consumer has settled
- * it, so nothing was changed.
+ * "late": a success that cancelled a retry which another consumer had scheduled in the meantime. "stale": another consumer
+ * owns or has settled the entry, so nothing was changed.
  */
 export type SettleResult = "settled" | "late" | "stale";
 
@@ -36,11 +36,11 @@ const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
 export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
   /** Per entry: whether it is its delivery's home. Duplicates have been removed. */
   admit: (entries: EntryOfDelivery[]) => Promise<boolean[]>;
-  /** Resets the idle time of entries still owned; resolves to those. */
+  /** Resets the idle time of those entries that this consumer still owns; resolves to their ids. */
   heartbeat: (entryIds: string[]) => Promise<string[]>;
-  /** Writes down what became of the entries and acknowledges them. Repeating changes nothing. */
+  /** Writes the results to Redis and acknowledges the entries. Idempotent. */
   settle: (settlements: Settlement[]) => Promise<SettleResult[]>;
-  /** What this consumer has read and not settled. */
+  /** The entries that this consumer has read and not settled. */
   pending: () => Promise<EntryOfDelivery[]>;
   /** Gives entries back, for others to read at once; resolves to the number. */
   release: (entries: EntryOfDelivery[]) => Promise<number>;

@@ -1,7 +1,7 @@
-// The dead stream: what could not be delivered, read or recorded, kept for a person to look at.
-//   delivery  given up; its fields are those of a stream entry, so that it can be sent again
-//   entry     never parsed; its fields are what its producer wrote, or for an unreadable retry its `data`
-//   record    the record of an attempt that Postgres refused for good: `delivery_id` and `record`
+// The dead stream: what could not be delivered, parsed or recorded, kept for a person to look at. The kinds:
+//   delivery  was given up; its fields are those of a stream entry, so that it can be sent again
+//   entry     could not be parsed; its fields are those its producer wrote, or `data` for an unreadable retry
+//   record    an attempt's record that Postgres refused for good: `delivery_id` and `record`
 // All have `kind`, `reason` and `failed_at` (ISO 8601).
 import {
   deriveDeliveryId,
@@ -45,7 +45,7 @@ export function recordLetter(
   return deadLetter("record", fields, reason, now);
 }
 
-/** Letters written before they had a `kind`, or by hand. */
+/** The kind of a letter that has none: an old one, or one written by hand. */
 function guessKind({
   record,
   webhook_url,
@@ -57,7 +57,7 @@ function guessKind({
     : "delivery";
 }
 
-/** Before it was ISO 8601 everywhere, a promotion wrote ms; without either, the entry id begins with its time. */
+/** Older letters may hold ms instead of ISO 8601. Without either, the time in the entry id is used. */
 function failedAtOf(text: string | undefined, entryId: string): string {
   if (text !== undefined && Number.isNaN(Number(text))) return text;
   return new Date(Number(text || entryId.split("-")[0])).toISOString();
@@ -81,7 +81,7 @@ export function decodeDeadLetter(
   };
 }
 
-/** The delivery that a dead letter holds, or what keeps it from being sent. */
+/** The delivery in a dead letter, or the reasons why it cannot be sent. */
 export function parseDeadLetter(
   streamKey: string,
   { entryId, kind, deliveryId, fields }: DeadLetter,

@@ -1,10 +1,10 @@
-// Reading and trimming the dead stream. It is written by the scripts that settle and promote, and by the recorder.
+// Reads and trims the dead stream. The scripts that settle and promote write to it, and so does the recorder.
 import type { Redis } from "ioredis";
 import { type DeadLetter, decodeDeadLetter } from "./dead-letter.ts";
 import type { Keys } from "./keys.ts";
 
 export interface DeadLetters {
-  /** Null when there is no such dead letter (any more). */
+  /** Null when there is no such dead letter. */
   find: (entryId: string) => Promise<DeadLetter | null>;
   /** Up to `count` letters, newest first, between two ids of Redis's range syntax (`+`, `-`, `(id`, ms). */
   page: (
@@ -12,7 +12,7 @@ export interface DeadLetters {
     oldest: string,
     count: number,
   ) => Promise<DeadLetter[]>;
-  /** Removes those older than `at` (ms since 1970); resolves to their number. */
+  /** Removes letters older than `at` (ms since 1970); resolves to their number. */
   trim: (at: number) => Promise<number>;
 }
 

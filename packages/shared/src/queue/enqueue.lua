@@ -1,6 +1,6 @@
--- Appends deliveries to the stream, once each: a delivery that already has a home is not appended again.
+-- Appends each delivery to the stream once: a delivery that already has a home is not appended again.
 -- ARGV  maxLength, then per delivery: deliveryId, number of names and values that follow, field, value, ...
--- Returns per delivery: the entry id, or the home it had already, or '' when the stream is full.
+-- Returns per delivery: the id of the new entry, the home it already had, or '' when the stream is full.
 local room = tonumber(ARGV[1]) - redis.call('XLEN', stream)
 local results, newHomes, given, i = {}, {}, {}, 2
 while i <= #ARGV do

@@ -1,4 +1,4 @@
-// The fields of a stream entry or a hash: by name here, names and values in turn in Redis.
+// The fields of a stream entry: an object here, a flat list of alternating names and values in Redis.
 
 export type Fields = Record<string, string>;
 

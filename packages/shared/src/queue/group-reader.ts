@@ -1,4 +1,4 @@
-// Reading a stream through a consumer group: new entries, and those whose reader has died.
+// Reads a stream through a consumer group: new entries, and those whose reader has died.
 import type { Logger } from "pino";
 import { BLOCK_MS, isGroupMissing, type Redis } from "../redis.ts";
 import type { Keys } from "./keys.ts";
@@ -6,16 +6,16 @@ import { keyScript } from "./script.ts";
 
 export interface StreamEntry {
   entryId: string;
-  /** Names and values in turn. */
+  /** Alternating names and values. */
   fields: string[];
-  /** How often the entry was read, this time included; 1 for a new one. */
+  /** How often the entry was read, including this time; 1 for a new one. */
   timesRead: number;
 }
 
 export interface GroupReader {
-  /** Makes the stream and its group where missing; existing ones are left alone. */
+  /** Creates the stream and its group if they are missing. */
   prepare: () => Promise<void>;
-  /** Up to `count` new entries; waits for the first, `BLOCK_MS` and `waitMs` at most. Empty after `wake`. */
+  /** Up to `count` new entries; waits for the first, at most for `waitMs` and for `BLOCK_MS`. Empty after `wake`. */
   read: (count: number, waitMs: number) => Promise<StreamEntry[]>;
   /** Takes over up to `count` entries that nobody has touched for `idleMs`. */
   claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
@@ -23,7 +23,7 @@ export interface GroupReader {
   pending: () => Promise<string[]>;
   /** Ends a read that is waiting. */
   wake: () => Promise<void>;
-  /** Removes this consumer from the group. False when it still owns entries and so was kept. */
+  /** Removes this consumer from the group. False when it was kept because it still owns entries. */
   leave: () => Promise<boolean>;
   /** To be called when the group was missing: makes it again, and lets the retry-scheduler look for what Redis has lost. */
   recover: () => Promise<void>;
@@ -50,7 +50,7 @@ export function createGroupReader(
 
   async function prepare(): Promise<void> {
     try {
-      // From 0, not $: what was added before the group existed is work too.
+      // From 0, not $: entries added before the group existed must be delivered too.
       await commands.xgroup("CREATE", stream, group, "0", "MKSTREAM");
     } catch (error) {
       if (!String(error).includes("BUSYGROUP")) throw error;

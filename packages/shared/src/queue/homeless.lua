@@ -1,4 +1,4 @@
--- Finds deliveries without a real home, and clears homes that are left over, so that `reinject` may act.
+-- Finds deliveries without a real home, and deletes stale homes, so that `reinject` can give those deliveries new ones.
 -- ARGV  deliveryId...
 -- Returns the ids without a home.
 local homeless = {}

@@ -4,7 +4,7 @@ import { DISPATCHERS_GROUP, type Keys, RECORDERS_GROUP } from "./keys.ts";
 import { keyScript } from "./script.ts";
 
 export interface IdleConsumers {
-  /** Removes consumers that own nothing and have been silent for `idleMs`; resolves to their number. */
+  /** Removes consumers that own no entries and have been silent for `idleMs`; resolves to their number. */
   remove: (idleMs: number) => Promise<number>;
 }
 
@@ -14,7 +14,7 @@ interface ConsumerInfo {
   idle: number;
 }
 
-/** A reply of XINFO: one flat list of names and values per consumer. */
+/** Parses a reply of XINFO: one flat list of names and values per consumer. */
 function toConsumers(reply: unknown): ConsumerInfo[] {
   return (reply as (string | number)[][]).map((flat) => {
     const consumer: ConsumerInfo = { name: "", pending: 0, idle: 0 };
@@ -38,7 +38,7 @@ export function createIdleConsumers(redis: Redis, keys: Keys): IdleConsumers {
     try {
       return toConsumers(await redis.xinfo("CONSUMERS", key, group));
     } catch (error) {
-      // Nobody has read yet, so there is nothing to remove; XINFO says so in its own words when the stream is missing.
+      // Nobody has read yet, so there is nothing to remove. For a missing stream XINFO has an error text of its own.
       if (isGroupMissing(error) || /no such key/.test(String(error))) return [];
       throw error;
     }
@@ -50,7 +50,7 @@ export function createIdleConsumers(redis: Redis, keys: Keys): IdleConsumers {
       for (const [key, group] of groups) {
         for (const { name, pending, idle } of await consumersOf(key, group)) {
           if (pending > 0 || idle <= idleMs) continue;
-          // It may have come back to life since: the script looks again.
+          // The script checks again, since the consumer may have read something in the meantime.
           if ((await removeConsumer(key, group, name)) === 1) removed++;
         }
       }

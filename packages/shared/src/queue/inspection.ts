@@ -1,4 +1,4 @@
-// Looking into the queue without changing it: where a delivery is, and all counts.
+// Looks into the queue without changing it: where a delivery is, and how many are where.
 import { isGroupMissing, type Redis } from "../redis.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
@@ -7,7 +7,7 @@ import { queueScript } from "./script.ts";
 export type Place = "stream" | "retry" | "log" | "nowhere";
 
 export interface QueueCounts {
-  /** In the stream, and no dispatcher has read it. */
+  /** In the stream, and not read by any dispatcher. */
   waiting: number;
   /** Read and not settled. */
   inFlight: number;
@@ -25,7 +25,7 @@ export interface Inspection {
   retries: () => Promise<number>;
   dead: () => Promise<number>;
   unrecorded: () => Promise<number>;
-  /** When the first retry is due, ms since 1970; null when none waits. */
+  /** When the first retry is due, ms since 1970; null when there is none. */
   firstDueAt: () => Promise<number | null>;
 }
 
@@ -43,7 +43,7 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
   }
 
   async function waiting(): Promise<number> {
-    // Asked in one tick, the questions travel in one pipeline.
+    // Commands issued in one tick travel in one pipeline.
     const [length, read] = await Promise.all([
       redis.xlen(keys.stream),
       inFlight(),

@@ -1,5 +1,5 @@
-// Every Redis key of the pipeline. Companions carry the stream's own name as hash tag, so that all of them share one
-// cluster slot with it while producers write to a plain `webhook:deliveries`.
+// Every Redis key of the pipeline. All others have the stream's name as their hash tag, so that they share its cluster
+// slot, while producers can write to a plain `webhook:deliveries`.
 import { hash } from "node:crypto";
 
 export const DISPATCHERS_GROUP = "dispatchers";

@@ -1,7 +1,7 @@
 -- Global token bucket on the server's clock.
 -- KEYS  bucket
 -- ARGV  rate (tokens per second), burst (capacity), want (tokens), batch (tokens worth waiting for)
--- Returns { granted, ms until `batch` tokens are there }. Grants what it has, up to `want`; 0 when that is less than one.
+-- Returns { granted, ms until `batch` tokens are there }. Grants the whole tokens in the bucket, up to `want`, or 0.
 local bucket, rate, burst, want, batch = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 -- A script that has written may go on writing while Redis is out of memory. This no-op is that first write: without tokens
 -- nothing would drain.
@@ -10,7 +10,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local state = redis.call('HMGET', bucket, 'tokens', 'at')
 local tokens, at = tonumber(state[1]) or burst, tonumber(state[2]) or now
--- The clock may step back after a failover: then nothing is refilled this time, and time goes on from there.
+-- The clock may step back after a failover: this call then refills nothing, and the next ones count from the new time.
 if now > at then tokens = math.min(burst, tokens + (now - at) * rate / 1000) end
 local granted = math.min(want, math.floor(tokens))
 tokens = tokens - granted

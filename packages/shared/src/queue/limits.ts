@@ -1,10 +1,10 @@
-// Rate limits over all dispatchers: one token bucket for everything, one reservation queue per endpoint.
+// Rate limits across all dispatchers: one token bucket for all deliveries, and reserved moments per endpoint.
 import type { Redis } from "ioredis";
 import type { Keys } from "./keys.ts";
 import { keyScript } from "./script.ts";
 
 export interface Limits {
-  /** Takes up to `want` tokens of a bucket `burst` deep; `waitMs` is when `batch` tokens will be there. */
+  /** Takes up to `want` tokens from a bucket that holds `burst`; in `waitMs` it will have `batch` tokens. */
   lease: (
     ratePerSecond: number,
     burst: number,
@@ -12,8 +12,8 @@ export interface Limits {
     batch: number,
   ) => Promise<{ granted: number; waitMs: number }>;
   /**
-   * Reserves the endpoint's next free moment and resolves to the ms until then (0: now); null when it lies beyond the
-   * horizon, and nothing was reserved. `endpoint` is what its deliveries are counted by.
+   * Reserves the endpoint's next free moment and resolves to the ms until then (0: now). Null when that moment is beyond
+   * the horizon; nothing is reserved then. `endpoint` is `Work.endpoint`: an endpoint's id, or a URL without its query.
    */
   reserve: (
     endpoint: string,

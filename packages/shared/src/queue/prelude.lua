@@ -1,15 +1,15 @@
--- The first lines of every script that moves deliveries; script.ts puts them in front of the script's own text.
--- KEYS  stream, homes, retries, retriesData, log, dead, epoch (the same for all of them; a script's own keys follow)
+-- Shared first lines of the scripts that move deliveries; script.ts puts them in front of the script's own text.
+-- KEYS  stream, homes, retries, retriesData, log, dead, epoch (the same for every script; none has keys of its own)
 local stream, homes, retries, retriesData, log, dead, epoch = unpack(KEYS)
 
--- A script that has written may go on writing while Redis is out of memory. This no-op is that first write, for scripts
--- that free memory or move what is there.
+-- Once a script has written, Redis lets it go on writing even when out of memory. This no-op is that first write, for
+-- scripts that free memory or only move data.
 local function mayWriteWhenFull() redis.call('HDEL', homes, '') end
 
 local function entryExists(key, entryId) return #redis.call('XRANGE', key, entryId, entryId) > 0 end
 
--- Where `home` says that a delivery is: 'stream', 'retry' or 'log'. False when there is no home, or when it is left over
--- from an entry, retry or log entry that was trimmed or deleted by hand.
+-- Which kind of place `home` names: 'stream', 'retry' or 'log'. False when there is no home, or when it names an entry,
+-- retry or log entry that no longer exists (trimmed, or deleted by hand).
 local function realHome(deliveryId, home)
   if not home then return false end
   if home == 'retry' then
@@ -19,5 +19,5 @@ local function realHome(deliveryId, home)
   return string.find(home, '^log:%d+%-%d+$') and entryExists(log, string.sub(home, 5)) and 'log'
 end
 
--- Lua hands at most 8000 values to a call, and XADD takes two a field.
+-- Lua can pass about 8000 values to a call, and XADD takes two per field.
 local LARGEST_ENTRY_VALUES = 2000

@@ -1,4 +1,4 @@
-// Adding deliveries to the stream.
+// Adds deliveries to the stream.
 import type { Redis } from "ioredis";
 import { errorMessage } from "../errors.ts";
 import type { Keys } from "./keys.ts";
@@ -7,14 +7,14 @@ import { queueScript } from "./script.ts";
 
 export interface Producer {
   /**
-   * Per delivery its entry id, or the home it had already; null when the stream holds `maxLength`. Idempotent. At most ~200
-   * deliveries a call.
+   * Per delivery: its new entry id, or the home it already had; null when the stream holds `maxLength` entries. Idempotent.
+   * At most about 200 deliveries per call.
    */
   enqueue: (
     deliveries: { id: string; fields: Fields }[],
     maxLength: number,
   ) => Promise<(string | null)[]>;
-  /** How many entries the stream holds, and whether Redis has memory for more. Either is null when Redis did not say. */
+  /** How many entries the stream holds, and whether Redis has memory for more. `length` is null when Redis did not answer. */
   measure: () => Promise<{ length: number | null; isOutOfMemory: boolean }>;
 }
 
@@ -33,7 +33,7 @@ export function createProducer(redis: Redis, keys: Keys): Producer {
     measure: async () => {
       const [length, write] = await Promise.allSettled([
         redis.xlen(keys.stream),
-        // Writes nothing, yet Redis refuses it, as it would the enqueue, when its memory is full.
+        // Writes nothing, but when Redis is out of memory it rejects this command as it would reject an enqueue.
         redis.setrange(keys.epoch, 0, ""),
       ]);
       return {

@@ -1,9 +1,9 @@
--- Moves due retries back to the stream. All or nothing, so any number of schedulers may run it without a lock.
--- A retry whose delivery lives elsewhere (left over from a settlement that failed half-way, or added by hand) is dropped.
+-- Moves due retries back to the stream, all of them or none, so any number of schedulers may run it without a lock.
+-- A retry whose delivery has another home (a settlement failed half-way, or it was added by hand) is dropped.
 -- ARGV  limit, the present time in ISO 8601 (for dead letters)
 -- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
 local limit, failedAt = ARGV[1], ARGV[2]
-mayWriteWhenFull() -- promoting moves, it does not add
+mayWriteWhenFull() -- promoting only moves data
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -24,13 +24,13 @@ local moved, unreadable = 0, 0
 if #ids > 0 then
   local texts = redis.call('HMGET', retriesData, unpack(ids))
   local known = redis.call('HMGET', homes, unpack(ids))
-  -- A key of the wrong type fails here, before anything is written: after an entry is, every repeat would add another.
+  -- A key of the wrong type must fail here, before the first write: failing later, every repeat would add another entry.
   redis.call('XLEN', stream)
   redis.call('XLEN', dead)
   for i, id in ipairs(ids) do
     local fields = texts[i] and decode(texts[i])
     if known[i] ~= 'retry' and realHome(id, known[i]) then
-      -- It lives elsewhere: dropped below.
+      -- It has another home: dropped below.
     elseif fields then
       redis.call('HSET', homes, id, redis.call('XADD', stream, '*', unpack(fields)))
       moved = moved + 1

@@ -1,4 +1,4 @@
-// Comparing Postgres with Redis: which deliveries Redis holds nowhere, and giving them a home again.
+// Redis's side of reconciling: finds the deliveries that have no home in Redis, and gives them one again.
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { Fields } from "./fields.ts";
@@ -16,15 +16,15 @@ export interface Injection {
 }
 
 export interface ReconcileQueue {
-  /** Those of the deliveries that Redis holds nowhere. At most ~5000 a call. */
+  /** Resolves to those ids that have no home in Redis. At most about 5000 per call. */
   homeless: (deliveryIds: string[]) => Promise<string[]>;
-  /** Per delivery: whether it was injected, having had no home. */
+  /** Per delivery: whether it was injected; false when it already had a home. */
   reinject: (deliveries: Injection[]) => Promise<boolean[]>;
-  /** False: Redis is new or has lost its data, so everything unfinished must be looked at. */
+  /** False when Redis is new or has lost its data, so that every unfinished delivery must be checked. */
   hasEpoch: () => Promise<boolean>;
-  /** Begins a full pass; several schedulers may be in one. Resolves to its mark. */
+  /** Begins a full pass, or joins one that another scheduler has begun. Resolves to its mark. */
   beginFullPass: () => Promise<string | null>;
-  /** Ends it: the epoch is set unless Redis lost its data again meanwhile, and with it what the first pages injected. */
+  /** Sets the epoch, unless Redis lost its data again during the pass, and with it what the first pages injected. */
   endFullPass: (mark: string | null) => Promise<void>;
 }
 

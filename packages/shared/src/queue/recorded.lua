@@ -1,9 +1,9 @@
--- Removes log entries whose records are in Postgres, and with a delivery's last one its home.
+-- Removes log entries whose records are in Postgres. A delivery's home is removed with it when it is one of these entries.
 -- ARGV  group, then all logEntryIds, then all deliveryIds, in the same order
 -- Returns the number removed.
 local group = ARGV[1]
 local count, removed = (#ARGV - 1) / 2, 0
--- Lua hands at most 8000 values to a call.
+-- Lua can pass about 8000 values to a call.
 for from = 2, count + 1, 1000 do
   local to = math.min(from + 999, count + 1)
   local known = redis.call('HMGET', homes, unpack(ARGV, from + count, to + count))

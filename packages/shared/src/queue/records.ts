@@ -21,19 +21,19 @@ export interface Records extends Pick<
   GroupReader,
   "prepare" | "wake" | "leave"
 > {
-  /** Up to `count` records; waits for the first, `BLOCK_MS` and `waitMs` at most. Empty after `wake`. */
+  /** Up to `count` records; waits for the first, at most for `waitMs` and for `BLOCK_MS`. Empty after `wake`. */
   read: (count: number, waitMs: number) => Promise<LogEntry[]>;
   /** Takes over up to `count` records that nobody has touched for `idleMs`. */
   claim: (count: number, idleMs: number) => Promise<LogEntry[]>;
-  /** Removes records that are in Postgres, and the homes of their deliveries; resolves to the number. Idempotent. */
+  /** Removes records that are in Postgres, and the homes that name them; resolves to the number removed. Idempotent. */
   recorded: (entries: Omit<LogEntry, "record">[]) => Promise<number>;
-  /** Makes a record that Postgres will never take a dead letter. `now`: ms since 1970. */
+  /** Turns a record that Postgres will never accept into a dead letter. `now`: ms since 1970. */
   setAside: (entry: LogEntry, reason: string, now: number) => Promise<void>;
 }
 
 function toLogEntry({ entryId, fields }: StreamEntry): LogEntry {
   const { delivery_id: deliveryId = "", record = "" } = unflatten(fields);
-  // An empty text would leave no trace in the array that is sent to Postgres.
+  // An empty text would make the array for Postgres invalid or too short; `null` is refused for this entry alone.
   return { entryId, deliveryId, record: record.trim() || "null" };
 }
 
@@ -61,7 +61,7 @@ export function createRecords(options: ReaderOptions): Records {
     setAside: async (entry, reason, now) => {
       const letter = recordLetter(entry, reason, now);
       await commands.xadd(keys.dead, "*", ...flatten(letter));
-      // At once: a batch that is repeated for another record's sake must not add it again.
+      // Removed at once: the batch may be repeated because of another record, which must not add this letter again.
       await recorded([entry]);
     },
   };

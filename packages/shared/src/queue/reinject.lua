@@ -1,6 +1,6 @@
--- Reconcile's guarded append: gives a delivery that Redis has lost a home again, in the stream or among the retries.
+-- For reconcile: puts deliveries that Redis has lost back, into the stream or among the retries, unless they have a home.
 -- ARGV  per delivery: deliveryId, dueAt (ms since 1970; 0 or past = now), fields (JSON object of strings)
--- Returns per delivery: 1 injected, 0 it has a home already.
+-- Returns per delivery: 1 injected, 0 when it already has a home.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local results = {}
@@ -9,7 +9,7 @@ for i = 1, #ARGV, 3 do
   local injected = 0
   if redis.call('HEXISTS', homes, deliveryId) == 0 then
     if realHome(deliveryId, 'retry') then
-      -- Only its home was lost.
+      -- The retry is still there; only its home was lost.
       redis.call('HSET', homes, deliveryId, 'retry')
     elseif dueAt > now then
       redis.call('HSET', retriesData, deliveryId, text)

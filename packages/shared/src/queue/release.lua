@@ -1,15 +1,15 @@
 -- Gives unfinished entries back at shutdown: each is appended again, so that a waiting dispatcher reads it at once instead
--- of claiming it after the idle time, and without counting as a read that crashed.
+-- of claiming it after the idle time, and so that the read does not count as a crash.
 -- ARGV  group, consumer, then per entry: entryId, deliveryId
--- Returns the number released; an entry that the caller does not own, or whose delivery lives elsewhere, is left alone.
+-- Returns the number released; an entry that the caller does not own, or whose delivery has another home, is left alone.
 local group, consumer = ARGV[1], ARGV[2]
-mayWriteWhenFull() -- releasing moves entries, it does not add any
+mayWriteWhenFull() -- releasing only moves entries
 local released = 0
 for i = 3, #ARGV, 2 do
   local entryId, deliveryId = ARGV[i], ARGV[i + 1]
   local entry = redis.call('XRANGE', stream, entryId, entryId)[1]
   local home = redis.call('HGET', homes, deliveryId)
-  -- A larger entry is claimed after the idle time instead.
+  -- A larger entry cannot be appended from Lua; it is claimed after the idle time.
   if entry and #entry[2] <= LARGEST_ENTRY_VALUES and (not home or home == entryId)
     and #redis.call('XPENDING', stream, group, entryId, entryId, 1, consumer) > 0 then
     local fields, hasId = entry[2], false

@@ -1,7 +1,7 @@
 -- Sends a delivery again at once (manual retry, replay of a dead letter). A waiting retry is replaced by the new entry.
 -- ARGV  deliveryId, deadEntryId ('' when none), field, value, ...
--- Returns { 'requeued', entryId }, or { 'queued' } it is already in the stream, { 'unrecorded' } its last outcome is on
--- its way to Postgres, { 'gone' } the dead letter no longer exists. Only 'requeued' changes anything.
+-- Returns { 'requeued', entryId }; or, having changed nothing, { 'queued' } when it is already in the stream,
+-- { 'unrecorded' } when its last outcome is on its way to Postgres, { 'gone' } when the dead letter no longer exists.
 local deliveryId, deadEntryId = ARGV[1], ARGV[2]
 local place = realHome(deliveryId, redis.call('HGET', homes, deliveryId))
 if place == 'log' then return { 'unrecorded' } end

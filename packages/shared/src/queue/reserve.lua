@@ -8,7 +8,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local interval = 1000 / rate
 local arrival = math.max(now, tonumber(redis.call('GET', bucket)) or now)
--- Further off than any reservation can be: the clock has stepped back, or the settings have changed.
+-- Further away than any reservation can be, so the clock has stepped back or the settings have changed: start over.
 if arrival > now + horizonMs + (burst + 1) * interval then arrival = now end
 local delay = math.max(0, arrival - (burst - 1) * interval - now)
 if delay > horizonMs then return -1 end

@@ -16,9 +16,9 @@ export type CancelResult = "cancelled" | "in_flight" | "unrecorded";
 
 export interface Promotion {
   moved: number;
-  /** Ms until the next retry is due; null when none waits. */
+  /** Ms until the next retry is due; null when there is none. */
   nextMs: number | null;
-  /** Retries whose data made no sense; they are dead letters now. */
+  /** Retries whose data could not be read; they have become dead letters. */
   unreadable: number;
   hasEpoch: boolean;
 }
@@ -26,7 +26,7 @@ export interface Promotion {
 export interface Retries {
   /** Moves up to `limit` due retries to the stream, all of them or none. `now`: ms since 1970, for dead letters. */
   promote: (limit: number, now: number) => Promise<Promotion>;
-  /** Sends again at once; with `deadEntryId` the dead letter is consumed in the same step. */
+  /** Puts the delivery into the stream again; with `deadEntryId` that dead letter is removed in the same step. */
   requeue: (
     id: string,
     fields: Fields,

@@ -1,4 +1,4 @@
-// Lua scripts as functions. Each lies beside the port that calls it; its header tells what it guarantees.
+// Lua scripts as functions. Each script's header says what it does and returns.
 import { readFileSync } from "node:fs";
 import type { Redis } from "ioredis";
 import type { Keys } from "./keys.ts";
@@ -11,7 +11,7 @@ const read = (file: string) =>
 /** Scripts on one key of their own. All others begin with the prelude, which names the queue's keys. */
 const WITHOUT_PRELUDE = new Set(["lease", "reserve", "remove-consumer"]);
 
-/** What Redis is given for the script: its own text, after the prelude where it has one. */
+/** The whole text that Redis runs: the script's own, after the prelude if it uses that. */
 export function scriptText(name: string): string {
   const own = read(`./${name}.lua`);
   return WITHOUT_PRELUDE.has(name) ? own : `${read("./prelude.lua")}\n${own}`;
@@ -23,7 +23,7 @@ function define(redis: Redis, name: string, numberOfKeys: number): Script {
   return command.bind(redis);
 }
 
-/** A script that moves deliveries: the queue's keys, in the prelude's order, are handed to it with every call. */
+/** A script with the prelude: each call passes it the queue's keys, in the prelude's order. */
 export function queueScript(redis: Redis, keys: Keys, name: string): Script {
   const { stream, homes, retries, retriesData, log, dead, epoch } = keys;
   const all = [stream, homes, retries, retriesData, log, dead, epoch];

@@ -1,12 +1,12 @@
--- Settles a batch of entries: writes the deliveries' new homes first (retries, dead, log), then acks and deletes the entries,
--- because a script that fails half-way is not rolled back. Running it again changes nothing.
+-- Settles a batch of entries: first puts the deliveries where they belong now (retries, dead, log), then acks and deletes
+-- the entries, because a script that fails half-way is not rolled back. Running it again changes nothing.
 -- ARGV  group, consumer, then per entry:
 --       entryId, deliveryId, attempt, kind (success | retry | dead | defer), delayMs (retry, defer),
---       fields (JSON object: the next entry for retry and defer, the dead letter for dead, else ''), record (JSON or '')
--- Returns per entry: 1 settled, 2 late success that cancelled a waiting retry, 0 stale, nothing changed.
+--       fields (JSON object: the next entry for retry and defer, the dead letter for dead, otherwise ''), record (JSON or '')
+-- Returns per entry: 1 settled, 2 late success that cancelled a waiting retry, 0 stale (nothing changed).
 local group, consumer = ARGV[1], ARGV[2]
 mayWriteWhenFull() -- settling frees memory
--- A key of the wrong type fails here, before anything is written: after a dead letter is, every repeat would add another.
+-- A key of the wrong type must fail here, before the first write: failing later, every repeat would add another dead letter.
 redis.call('ZCARD', retries)
 redis.call('HLEN', retriesData)
 redis.call('XLEN', dead)
@@ -14,11 +14,11 @@ redis.call('XLEN', log)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- The deliveries' homes from now on (false: none), and the entries that are settled. Both are written once for the whole
--- batch: a call costs more than an item, and doing so took a third off the script's time.
+-- The deliveries' homes from now on (false: none), and the settled entries. Both are written once per batch, because one
+-- call for all costs much less than one per entry: this made the script a third faster.
 local newHomes, settledIds = {}, {}
 
--- Until the record is in Postgres the delivery lives in the log stream; reconcile must not inject it again.
+-- Until its record is in Postgres, the delivery's home is the log entry, so that reconcile does not inject it again.
 local function writeLog(deliveryId, record, isFinal)
   local home = false
   if record ~= '' then
@@ -27,7 +27,7 @@ local function writeLog(deliveryId, record, isFinal)
   if isFinal then newHomes[deliveryId] = home end
 end
 
--- An entry of thousands of fields, whoever wrote it, is kept as one text.
+-- Anybody may write an entry with thousands of fields, more than XADD can take from Lua: it is kept as one text.
 local function writeDeadLetter(text)
   local letter, data = {}, cjson.decode(text)
   for name, value in pairs(data) do
@@ -40,12 +40,12 @@ local function writeDeadLetter(text)
   redis.call('XADD', dead, '*', unpack(letter))
 end
 
--- 1, 2 or 0, as returned.
+-- Settles one entry; returns 1, 2 or 0, as the script does.
 local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, record)
   local pending = redis.call('XPENDING', stream, group, entryId, entryId, 1)[1]
   local settled = 0
   if kind == 'success' then
-    -- A 2xx is true whoever owns the entry by now; a failure counts only from the owner.
+    -- A 2xx counts no matter who owns the entry by now; a failure counts only when it comes from the owner.
     if pending then
       writeLog(deliveryId, record, true)
       settled = 1
@@ -53,7 +53,7 @@ local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, recor
       local waiting = redis.call('HGET', retriesData, deliveryId)
       local ok, data = pcall(cjson.decode, waiting or '')
       local waitingAttempt = ok and type(data) == 'table' and tonumber(data.attempt)
-      -- The new owner has failed this attempt, or deferred it.
+      -- The new owner's attempt has failed, or was deferred: its retry is cancelled by this success.
       if waitingAttempt == attempt + 1 or waitingAttempt == attempt then
         writeLog(deliveryId, record, true)
         redis.call('ZREM', retries, deliveryId)
@@ -84,7 +84,7 @@ local ok, fault = pcall(function()
       ARGV[i + 5], ARGV[i + 6])
   end
 end)
--- Also when one of them has failed: the homes of those before it are written.
+-- This runs even when one entry has failed, so that the entries settled before it get their homes and are acked.
 local kept, gone = {}, {}
 for deliveryId, home in pairs(newHomes) do
   if home then
