@@ -43,7 +43,7 @@ create or replace function public.record_attempts(attempts jsonb)
 -- A row that somebody else has locked fails its batch after a second, so that the recorder can go on without it.
 returns setof uuid language plpgsql security invoker set search_path = '' set lock_timeout = '1s' as $$
 begin
-  -- In the state that its attempt leads to, so that the update below passes it by: that would write every index again.
+  -- Inserted in the state that its attempt leads to, so that the update below skips it and no index is written twice.
   insert into public.webhook_deliveries (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload, secret,
     headers, attempt, max_attempts, schedule_start, created_at, status, response_status, response_body, last_error, sent_at,
     next_retry_at, signature)
@@ -71,7 +71,7 @@ begin
     select distinct on (delivery_id, attempt) delivery_id, attempt, attempted_at, duration_ms, response_status,
       response_body, response_headers, error, error_type, status = 'sent', retry_at
     from attempt order by delivery_id, attempt, (status = 'success') desc
-    -- Two dispatchers may have sent one attempt, the first of them stalled: then a success is the truth of it.
+    -- If a dispatcher stalled, two may have sent the same attempt. Then a success counts.
     on conflict (delivery_id, attempt_number) do update set
       attempted_at = excluded.attempted_at, duration_ms = excluded.duration_ms, response_status = excluded.response_status,
       response_body = excluded.response_body, response_headers = excluded.response_headers, error = null, error_type = null,
@@ -143,7 +143,7 @@ begin
 end;
 $$;
 
--- Deliveries per status, and the outcomes of the last 24 hours.
+-- Deliveries per status: all of them, and those that were updated in the last 24 hours.
 create or replace function public.delivery_stats()
 returns table (status text, total bigint, last_24_hours bigint)
 language sql stable security invoker set search_path = '' as $$
@@ -151,7 +151,7 @@ language sql stable security invoker set search_path = '' as $$
   from public.webhook_deliveries d group by d.status;
 $$;
 
--- The leads of a batch of requests, with what their payloads say of the campaign.
+-- The leads of a batch of requests, with the facts of their campaigns that payloads contain.
 create or replace function public.leads_for_delivery(lead_ids uuid[])
 returns table (id uuid, email text, first_name text, last_name text, linkedin_id text, linkedin_url text, company text,
   title text, source text, custom_fields jsonb, captured_at timestamptz, campaign_id uuid, campaign_name text,

@@ -74,14 +74,14 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
     let faults = 0;
     // Not reset on recovery, or a dependency that comes and goes would be logged every time.
     let loggedAt = -Infinity;
-    let hasToldOfFault = false;
+    let hasLoggedFault = false;
     while (!signal.aborted) {
       isWoken = false;
       try {
         const waitMs = await runOnce(signal);
-        if (hasToldOfFault)
+        if (hasLoggedFault)
           logger.info({ loop: name, faults }, "loop.recovered");
-        hasToldOfFault = false;
+        hasLoggedFault = false;
         faults = 0;
         await wait(waitMs);
       } catch (error) {
@@ -90,7 +90,7 @@ export function createLoop({ name, runOnce, logger }: LoopOptions): Loop {
         if (performance.now() - loggedAt >= FAULT_LOG_INTERVAL_MS) {
           logger.warn({ loop: name, err: error, faults }, "loop.faulted");
           loggedAt = performance.now();
-          hasToldOfFault = true;
+          hasLoggedFault = true;
         }
         const backoffMs = Math.min(
           FIRST_BACKOFF_MS * 2 ** Math.min(faults - 1, 10),

@@ -242,7 +242,7 @@ export function createApp(config: Config, logger: Logger) {
       for (const each of [consuming, recording, ...keeping]) each.start();
       greet(opsServer.port);
     },
-    /** Stops reading, finishes what is in flight within the grace, gives the rest back. Idempotent. */
+    /** Stops reading, finishes running deliveries within the grace, gives the rest back. Idempotent. */
     stop: async (): Promise<void> => {
       await shutdown();
       logMetrics(); // of the last, incomplete interval

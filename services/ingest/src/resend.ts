@@ -30,7 +30,7 @@ const UNRECORDED: Refusal = {
   retryAfterSeconds: 1,
 };
 
-function held(kind: "queued" | "unrecorded" | "gone"): {
+function notNow(kind: "queued" | "unrecorded" | "gone"): {
   ok: false;
   refusal: Refusal;
 } {
@@ -54,14 +54,14 @@ export function createResend({
   streamKey,
   maxAttempts,
 }: ResendOptions) {
-  async function whyHeld(
+  async function whyNotNow(
     id: string,
   ): Promise<{ ok: false; refusal: Refusal } | null> {
     switch (await queue.locate(id)) {
       case "stream":
-        return held("queued");
+        return notNow("queued");
       case "log":
-        return held("unrecorded");
+        return notNow("unrecorded");
       case "retry":
       case "nowhere":
         return null;
@@ -85,14 +85,14 @@ export function createResend({
 
   return {
     retry: async (id: string): Promise<Result<RestartedRow>> => {
-      const reason = await whyHeld(id);
+      const reason = await whyNotNow(id);
       if (reason !== null) return reason;
       const row = await writes.restart(id, maxAttempts);
       if (row === null) return refuse(404, "id", "is not a known delivery");
       const result = await queue.requeue(deliveryFromRow(row), null);
       return result.kind === "requeued"
         ? { ok: true, value: row }
-        : held(result.kind);
+        : notNow(result.kind);
     },
 
     replay: async (letter: DeadLetter): Promise<Result<Replayed>> => {
@@ -105,7 +105,7 @@ export function createResend({
         };
       }
       const id = letter.deliveryId;
-      const reason = await whyHeld(id);
+      const reason = await whyNotNow(id);
       if (reason !== null) return reason;
       // It was retried by hand since, so the dead letter tells of a failure that is over.
       const status = await writes.status(id);
@@ -116,7 +116,7 @@ export function createResend({
         await writes.restart(id, maxAttempts),
       );
       const result = await queue.requeue(delivery, letter.entryId);
-      if (result.kind !== "requeued") return held(result.kind);
+      if (result.kind !== "requeued") return notNow(result.kind);
       return { ok: true, value: { deliveryId: id, attempt: delivery.attempt } };
     },
   };

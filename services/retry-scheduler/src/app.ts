@@ -113,7 +113,7 @@ export function createApp(config: Config, logger: Logger): App {
     stop: async () => {
       isDraining = true;
       say("Shutting down...");
-      // A call in flight ends by its own timeout or with the connection: nothing here needs finishing.
+      // A call that is under way ends by its own timeout or with the connection: nothing here needs finishing.
       const stopped = Promise.all(loops.map((loop) => loop.stop()));
       await Promise.race([
         stopped,

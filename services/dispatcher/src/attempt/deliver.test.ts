@@ -8,29 +8,12 @@ import type { Work } from "../core/work.ts";
 import { createDeliver } from "./deliver.ts";
 import type { Endpoint } from "./endpoints.ts";
 import type { SendRequest } from "./http-sender.ts";
+import { SAMPLE_DELIVERY as delivery } from "../sample-delivery.ts";
 
 const ENDPOINT_ID = "5f0e9c7a-2f0c-4f6e-9a59-0d1f5c0a7b11";
 const NOW = Date.parse("2026-03-01T12:00:00Z");
 const SEND_MS = 40;
 
-const delivery: Delivery = {
-  id: "d-1",
-  webhookUrl: "https://x.test/hook",
-  endpointId: null,
-  payload: '{ "n" : 1.0 }',
-  leadId: null,
-  clientId: null,
-  event: null,
-  format: null,
-  secret: null,
-  headers: null,
-  attempt: 1,
-  maxAttempts: null,
-  scheduleStart: 1,
-  traceparent: null,
-  isPersisted: true,
-  isReserved: false,
-};
 const workOf = (changes: Partial<Delivery>): Work => ({
   entryId: `${NOW - 1000}-0`,
   delivery: { ...delivery, ...changes },

@@ -27,7 +27,7 @@ export function createGuardedConnector({
         { ...options, all: true },
         (error, addresses: LookupAddress[]) => {
           if (error !== null) return callback(error, []);
-          // One refused address is enough, because we cannot tell which of them will be connected to.
+          // One blocked address is enough, because we cannot tell which of them will be connected to.
           if (
             addresses.length === 0 ||
             addresses.some(({ address }) => !isAllowed(address))

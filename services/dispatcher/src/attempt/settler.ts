@@ -11,7 +11,7 @@ import type {
 } from "@pipeline/shared/queue/consumer";
 
 export interface Settler {
-  /** Repeats until Redis has answered. Rejects after `abandon`, and when Redis refuses this settlement ten times. */
+  /** Repeats until Redis has answered. Rejects after `abandon`, and when the script has failed on this settlement ten times. */
   settle: (settlement: Settlement) => Promise<SettleResult>;
   drain: () => Promise<void>;
   /** Accepts no more settlements and stops repeating: unsettled entries stay pending, and another dispatcher takes them over. */

@@ -1,4 +1,4 @@
-// Which addresses a delivery may go to. URLs come from tenants, so anything but the public internet is refused unless the
+// Which addresses a delivery may go to. URLs come from tenants, so anything but the public internet is blocked unless the
 // operator allows its network. Parsing and ranges are ipaddr.js's: hand-written checks of addresses keep being bypassed.
 import ipaddr from "ipaddr.js";
 
@@ -30,7 +30,7 @@ function isWithin(
   );
 }
 
-/** `text` is an address in the usual spelling; IPv4 mapped into IPv6 counts as IPv4. What does not parse is refused. */
+/** `text` is an address in the usual spelling; IPv4 mapped into IPv6 counts as IPv4. What does not parse is blocked. */
 export function isAllowedAddress(
   text: string,
   allowedNetworks: readonly Network[],

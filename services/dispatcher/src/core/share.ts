@@ -1,7 +1,7 @@
 // How many of a dispatcher's slots one endpoint may hold, so that an endpoint that hangs does not take them all.
 //
 //   alone           no other endpoint was seen for a minute: every slot
-//   healthy         it answers, and nothing in flight is overdue: all but a quarter of the slots
+//   healthy         it answers, and no running attempt is overdue: all but a quarter of the slots
 //   new or suspect  no answer yet, or an attempt is overdue, or the last one timed out: an eighth, at least one
 //
 // A quick failure (connection refused, unknown host) holds a slot no longer than an answer would, and counts as one. A slow
@@ -37,7 +37,7 @@ export type ShareAnswer =
   { kind: "go" } | { kind: "park" } | { kind: "defer"; delayMs: number };
 
 interface EndpointState {
-  /** Start times of the attempts in flight, oldest first. */
+  /** Start times of the running attempts, oldest first. */
   startedAt: number[];
   /** Moving average of the answer time; null before the first answer. */
   answerMs: number | null;

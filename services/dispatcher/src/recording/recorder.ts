@@ -127,11 +127,11 @@ export function createRecorder(options: RecorderOptions) {
     const done: LogEntry[] = [];
     for (const isolated of await isolateRefused(entries, record)) {
       const { item } = isolated;
-      const fate =
+      const result =
         "refused" in isolated
           ? await recordAlone(item, isolated.refused)
           : "recorded";
-      if (fate === "recorded") done.push(item);
+      if (result === "recorded") done.push(item);
     }
     await records.recorded(done);
     metrics.recorded(done.length);

@@ -95,7 +95,7 @@ export function createAdmit(options: AdmitOptions): Admit {
       onFault: (err) => logger.debug({ err }, "admit.repeated"),
     });
     if (admissions === null) return; // they stay pending and are released
-    let atHand = limiter.isFresh(takenAt) ? tokens : 0;
+    let tokensLeft = limiter.isFresh(takenAt) ? tokens : 0;
     for (const [i, { entry, parsed }] of read.entries()) {
       if (admissions[i] !== true) {
         logger.info(ids[i], "entry.duplicate_removed");
@@ -103,11 +103,12 @@ export function createAdmit(options: AdmitOptions): Admit {
       }
       const work = toWork(entry, parsed);
       if (work === null) continue;
-      if (atHand === 0) atHand = await limiter.insist(read.length - i, signal);
-      if (atHand === 0) return;
-      atHand--;
+      if (tokensLeft === 0)
+        tokensLeft = await limiter.insist(read.length - i, signal);
+      if (tokensLeft === 0) return;
+      tokensLeft--;
       permits.offer(work);
     }
-    limiter.giveBack(atHand);
+    limiter.giveBack(tokensLeft);
   };
 }

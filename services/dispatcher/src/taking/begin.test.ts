@@ -1,28 +1,9 @@
-import type { Delivery } from "@pipeline/shared/entries";
 import { createLogger } from "@pipeline/shared/logger";
 import { expect, test } from "vitest";
 import { createBegin } from "./begin.ts";
+import { SAMPLE_DELIVERY as delivery } from "../sample-delivery.ts";
 
 const HORIZON_MS = 3_600_000;
-
-const delivery: Delivery = {
-  id: "d-1",
-  webhookUrl: "https://x.test/hook",
-  endpointId: null,
-  payload: "{}",
-  leadId: null,
-  clientId: null,
-  event: null,
-  format: null,
-  secret: null,
-  headers: null,
-  attempt: 1,
-  maxAttempts: null,
-  scheduleStart: 1,
-  traceparent: null,
-  isPersisted: true,
-  isReserved: false,
-};
 
 function setUp(options: {
   ratePerSecond?: number | null;

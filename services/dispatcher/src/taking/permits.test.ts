@@ -1,4 +1,3 @@
-import type { Delivery } from "@pipeline/shared/entries";
 import { createLogger } from "@pipeline/shared/logger";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createShare, type EndpointHealth } from "../core/share.ts";
@@ -6,25 +5,8 @@ import { createTraffic } from "../core/traffic.ts";
 import type { Work } from "../core/work.ts";
 import type { Limiter } from "./limiter.ts";
 import { createPermits, type Permit } from "./permits.ts";
+import { SAMPLE_DELIVERY as delivery } from "../sample-delivery.ts";
 
-const delivery: Delivery = {
-  id: "d-1",
-  webhookUrl: "https://x.test/hook",
-  endpointId: null,
-  payload: "{}",
-  leadId: null,
-  clientId: null,
-  event: null,
-  format: null,
-  secret: null,
-  headers: null,
-  attempt: 1,
-  maxAttempts: null,
-  scheduleStart: 1,
-  traceparent: null,
-  isPersisted: true,
-  isReserved: false,
-};
 const work = (entryId: string, endpoint = "a"): Work => ({
   entryId,
   delivery,

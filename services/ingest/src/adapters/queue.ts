@@ -17,7 +17,7 @@ export interface QueueOptions {
   warn: Warn;
 }
 
-/** Redis did not answer, or refused: the caller may try again. */
+/** Turns any fault of Redis into REDIS_UNAVAILABLE: the caller may try again. */
 export async function reaching<Result>(call: Promise<Result>): Promise<Result> {
   try {
     return await call;

@@ -107,7 +107,7 @@ function zapierPayload(payload: JsonObject): JsonObject {
   return Object.fromEntries(values);
 }
 
-/** Kit API v4, POST /v4/subscribers. Custom fields are text, and a key without a value would only be refused. */
+/** Kit API v4, POST /v4/subscribers. Custom fields are text, and Kit rejects a key without a value. */
 function convertkitPayload(payload: JsonObject): Result<JsonObject> {
   const {
     event,
