@@ -65,6 +65,7 @@ export function createApp(config: Config, logger: Logger): App {
     logger,
     onPromoted: (moved) => promoted.inc(moved),
     onEpochMissing: reconcileLoop.wake,
+    now: () => performance.now(),
   });
   const cleanUp = createCleanUp({
     consumers: createIdleConsumers(redis, keys),
