@@ -11,6 +11,7 @@ const logger = createLogger("test", "silent");
 function setUp() {
   const calls: number[] = [];
   const enqueued: string[] = [];
+  const looked: number[] = [];
   const nameOf = ({ delivery }: PlannedDelivery) =>
     (JSON.parse(delivery.payload) as { campaign: { name: string } }).campaign
       .name;
@@ -47,6 +48,10 @@ function setUp() {
             attempt: 1,
           })),
         );
+      },
+      firstOfKeys: (keys) => {
+        looked.push(keys.length);
+        return Promise.resolve(keys.map(() => null));
       },
     },
     queue: {

@@ -12,13 +12,20 @@ import type { Lookups } from "./adapters/lookups.ts";
 import type { Queue } from "./adapters/queue.ts";
 import type { DeliveryRequest } from "./core/delivery-request.ts";
 import { type Receipt, receipt } from "./core/delivery-view.ts";
-import { planDelivery, type PlannedDelivery } from "./core/plan-delivery.ts";
 import {
-  type Result,
+  planDelivery,
+  type PlanInput,
+  type PlannedDelivery,
+} from "./core/plan-delivery.ts";
+import {
+  BROKEN,
+  KEY_USED,
   QUEUE_FULL,
   refuse,
+  type Result,
   UNAVAILABLE,
 } from "./core/refusal.ts";
+import { createRepeats } from "./repeats.ts";
 import type { Warn } from "./throttled-warning.ts";
 
 const FLUSH_ITEMS = 500;
@@ -28,6 +35,8 @@ const FLUSHES_AT_ONCE = 4;
 const PARTIAL_FLUSHES_AT_ONCE = 2;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
+/** A number that not even `numeric` can hold, like 1e200000. */
+const NUMBER_OUT_OF_RANGE = "22003";
 /** A larger call would keep the database busy for longer than a request may wait. */
 const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
@@ -39,7 +48,7 @@ export interface Accepted {
 
 export interface IntakeOptions {
   lookups: Lookups;
-  writes: Pick<DeliveryWrites, "create">;
+  writes: Pick<DeliveryWrites, "create" | "firstOfKeys">;
   queue: Pick<Queue, "takeRoom" | "returnRoom" | "enqueue">;
   sealer: Sealer;
   maxAttempts: number;
@@ -49,8 +58,11 @@ export interface IntakeOptions {
 }
 
 export interface Intake {
-  /** Throws DATABASE_UNAVAILABLE when the lead or the endpoint cannot be looked up. */
-  accept: (request: DeliveryRequest) => Promise<Result<Accepted>>;
+  /** Never rejects: a fault is this request's answer and harms none of those beside it. `payloadText`: as it came. */
+  accept: (
+    request: DeliveryRequest,
+    payloadText?: string,
+  ) => Promise<Result<Accepted>>;
   drain: () => Promise<void>;
 }
 
@@ -71,13 +83,7 @@ function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
 
 function accepted(row: CreatedRow | null): Result<Accepted> {
   if (row === null) return { ok: false, refusal: UNAVAILABLE };
-  if (row.creation === "conflict") {
-    return refuse(
-      409,
-      "idempotencyKey",
-      "was used before, with another request",
-    );
-  }
+  if (row.creation === "conflict") return { ok: false, refusal: KEY_USED };
   return {
     ok: true,
     value: { receipt: receipt(row), isNew: row.creation === "created" },
@@ -112,10 +118,16 @@ export function createIntake(options: IntakeOptions): Intake {
       { deliveryId: plan.delivery.id, error: message },
       "delivery.refused",
     );
-    return error instanceof PipelineError &&
-      error.sqlState === FOREIGN_KEY_VIOLATION
-      ? refuse(404, "leadId", "is not a known lead")
-      : refuse(422, "", "The database refused this delivery");
+    const sqlState = error instanceof PipelineError ? error.sqlState : null;
+    if (sqlState === FOREIGN_KEY_VIOLATION)
+      return refuse(404, "leadId", "is not a known lead");
+    if (sqlState === NUMBER_OUT_OF_RANGE)
+      return refuse(
+        422,
+        "payload",
+        "holds a number that the database cannot store",
+      );
+    return refuse(422, "", "The database refused this delivery");
   }
 
   async function store(
@@ -194,28 +206,67 @@ export function createIntake(options: IntakeOptions): Intake {
     run: flush,
   });
 
+  const repeats = createRepeats(writes);
+
+  /** The answer to a request in whose midst something was thrown. */
+  function faultOf(request: DeliveryRequest, error: unknown) {
+    if (hasCode(error, "DATABASE_UNAVAILABLE")) {
+      warn("request.database_unavailable", { error: error.message });
+      return { ok: false, refusal: UNAVAILABLE } as const;
+    }
+    const { leadId, endpointId } = request;
+    logger.error({ err: error, leadId, endpointId }, "request.failed");
+    return { ok: false, refusal: BROKEN } as const;
+  }
+
+  function plan(
+    input: Pick<PlanInput, "request" | "payloadText" | "lead" | "endpoint">,
+  ): Result<PlannedDelivery> {
+    const id = randomUUID();
+    const now = new Date().toISOString();
+    const { seal, open } = sealer;
+    try {
+      return planDelivery({ ...input, id, now, maxAttempts, seal, open });
+    } catch (error) {
+      const { leadId } = input.request;
+      if (leadId === undefined) throw error;
+      logger.warn({ err: error, leadId }, "lead.unusable");
+      return refuse(422, "leadId", "is a lead that no payload can be built of");
+    }
+  }
+
+  async function take(
+    request: DeliveryRequest,
+    payloadText: string | undefined,
+  ): Promise<Result<Accepted>> {
+    const { leadId, endpointId } = request;
+    const [lead, endpoint] =
+      leadId === undefined && endpointId === undefined
+        ? [null, null]
+        : await Promise.all([
+            leadId === undefined ? null : lookups.lead(leadId),
+            endpointId === undefined ? null : lookups.endpoint(endpointId),
+          ]);
+    const planned = plan({ request, payloadText, lead, endpoint });
+    return planned.ok ? batcher.add(planned.value) : planned;
+  }
+
   return {
-    accept: async (request) => {
-      const { leadId, endpointId } = request;
-      const [lead, endpoint] =
-        leadId === undefined && endpointId === undefined
-          ? [null, null]
-          : await Promise.all([
-              leadId === undefined ? null : lookups.lead(leadId),
-              endpointId === undefined ? null : lookups.endpoint(endpointId),
-            ]);
-      const now = new Date().toISOString();
-      const plan = planDelivery({
-        request,
-        lead,
-        endpoint,
-        id: randomUUID(),
-        now,
-        maxAttempts,
-        seal: sealer.seal,
-      });
-      return plan.ok ? batcher.add(plan.value) : plan;
+    accept: async (request, payloadText) => {
+      try {
+        const result = await take(request, payloadText).catch(
+          (error: unknown) => faultOf(request, error),
+        );
+        if (result.ok) return result;
+        const first = await repeats.firstDelivery(request, result.refusal);
+        return first === null ? result : accepted(first);
+      } catch (error) {
+        return faultOf(request, error);
+      }
     },
-    drain: batcher.drain,
+    drain: async () => {
+      await batcher.drain();
+      await repeats.drain();
+    },
   };
 }

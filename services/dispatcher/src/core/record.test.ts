@@ -175,6 +175,9 @@ test("what Postgres cannot hold is taken out of the payload and of the response"
   });
   const record = JSON.parse(text) as AttemptRecord;
   expect(record.delivery?.["payload"]).toBe(String.raw`{"a":"\ufffd"}`);
+  expect(record.delivery?.["payload_text"]).toBe(
+    String.raw`{"a":"\u0000\ud800"}`,
+  );
   expect(record.response_body).toBe("xy");
 });
 
@@ -210,5 +213,6 @@ test("a refused payload is kept as a JSON string", () => {
   });
   const { delivery: row } = plainRecord(full, "no");
   expect(JSON.parse(String(row?.["payload"]))).toBe('{"n":1e999999}');
+  expect(row?.["payload_text"]).toBe('{"n":1e999999}');
   expect(row?.["webhook_url"]).toBe("https://x.test/hook");
 });

@@ -91,6 +91,7 @@ export function attemptRecord(attempt: RecordInput): string {
     record.disable_endpoint = delivery.endpointId;
   }
   if (!delivery.isPersisted) {
+    const payload = storableJson(delivery.payload);
     record.delivery = {
       lead_id: delivery.leadId,
       client_id: delivery.clientId,
@@ -98,7 +99,9 @@ export function attemptRecord(attempt: RecordInput): string {
       event: delivery.event,
       format: delivery.format,
       webhook_url: delivery.webhookUrl,
-      payload: storableJson(delivery.payload),
+      payload,
+      // What was sent, and is sent again, where jsonb cannot hold it.
+      ...(payload !== delivery.payload && { payload_text: delivery.payload }),
       secret: delivery.secret,
       headers: delivery.headers,
       max_attempts: attempt.maxAttempts,
@@ -111,7 +114,7 @@ export function attemptRecord(attempt: RecordInput): string {
 
 /**
  * A record that the database refused, without the texts that came from outside, so that at least the outcome is kept. A
- * payload that jsonb cannot hold is kept as a JSON string.
+ * payload that jsonb cannot hold is shown as a JSON string, and its text is kept.
  */
 export function plainRecord(
   record: AttemptRecord,
@@ -128,11 +131,13 @@ export function plainRecord(
     .slice(0, LONGEST_ERROR);
   if (record.status !== "success") plain.error = error;
   if (record.delivery === undefined) return plain;
+  const { payload, payload_text: text = payload } = record.delivery;
   return {
     ...plain,
     delivery: {
       ...record.delivery,
-      payload: JSON.stringify(String(record.delivery["payload"])),
+      payload: JSON.stringify(String(payload)),
+      payload_text: text ?? null,
     },
   };
 }

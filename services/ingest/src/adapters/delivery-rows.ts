@@ -4,7 +4,10 @@ import {
   type SupabaseClient,
   unwrap,
 } from "@pipeline/shared/database";
-import type { DeliveryRow } from "@pipeline/shared/delivery-row";
+import {
+  DELIVERY_COLUMNS as ROW_COLUMNS,
+  type DeliveryRow,
+} from "@pipeline/shared/delivery-row";
 import type { Cursor } from "../core/cursor.ts";
 import {
   ATTEMPT_COLUMNS,
@@ -12,6 +15,7 @@ import {
   type StoredDelivery,
   type StoredDetail,
 } from "../core/delivery-view.ts";
+import type { RequestKey } from "../core/idempotency.ts";
 import type { PlannedDelivery } from "../core/plan-delivery.ts";
 import type { DatabaseGate } from "./database-gate.ts";
 
@@ -24,10 +28,20 @@ export interface CreatedRow {
   attempt: number;
 }
 
-/** As the database function answers; its column keeps the name that the services before this one read. */
+/** As the database functions answer; their column keeps the name that the services before this one read. */
 type CreatedAnswer = Omit<CreatedRow, "creation"> & {
+  /** From 1. */
+  position: number;
   outcome: CreatedRow["creation"];
 };
+
+function toCreatedRow({
+  outcome,
+  position: _position,
+  ...row
+}: CreatedAnswer): CreatedRow {
+  return { ...row, creation: outcome };
+}
 
 export interface DeliveryFilter {
   deliveryId?: string | undefined;
@@ -52,8 +66,9 @@ interface StatusCount {
   last_24_hours: number;
 }
 
-/** A restarted row is a whole one; the API shows its public part. */
+/** A restarted row is sent again, and the API shows its public part. */
 export type RestartedRow = DeliveryRow & StoredDelivery;
+const RESTARTED_COLUMNS = `${ROW_COLUMNS},response_status,last_error,sent_at,created_at,updated_at`;
 
 /** What is null is left out: the database reads a fifth less. */
 function insertable({
@@ -101,7 +116,25 @@ export function createDeliveryWrites(
         callWithText<CreatedAnswer[]>("create_deliveries", text),
       );
       if (rows.length === 0) return planned.map(newRow);
-      return rows.map(({ outcome, ...row }) => ({ ...row, creation: outcome }));
+      return rows.map(toCreatedRow);
+    },
+
+    /** Per key its first delivery, deleted or not; null for a new key. */
+    firstOfKeys: async (keys: RequestKey[]): Promise<(CreatedRow | null)[]> => {
+      const text = JSON.stringify(
+        keys.map(({ key, hash }) => ({
+          idempotency_key: key,
+          request_hash: hash,
+        })),
+      );
+      const rows = await gate.run(() =>
+        callWithText<CreatedAnswer[]>("deliveries_of_keys", text),
+      );
+      const found = new Map(rows.map((row) => [row.position, row]));
+      return keys.map((_key, index) => {
+        const row = found.get(index + 1);
+        return row === undefined ? null : toCreatedRow(row);
+      });
     },
 
     /** Null when there is no such delivery. */
@@ -110,9 +143,9 @@ export function createDeliveryWrites(
       scheduleLength: number,
     ): Promise<RestartedRow | null> => {
       const args = { delivery_id: id, schedule_length: scheduleLength };
-      const rows = await gate.run(() =>
-        unwrap<RestartedRow[]>(client.rpc("restart_delivery", args)),
-      );
+      const rows = (await gate.run(() =>
+        unwrap(client.rpc("restart_delivery", args).select(RESTARTED_COLUMNS)),
+      )) as RestartedRow[];
       return rows[0] ?? null;
     },
 
@@ -196,7 +229,7 @@ export function createDeliveryReads(
         const query = client
           .from("webhook_deliveries")
           .select(
-            `${DELIVERY_COLUMNS}, payload, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
+            `${DELIVERY_COLUMNS}, payload_text:sent_payload, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
           )
           .eq("id", id)
           .order("attempt_number", { referencedTable: "webhook_delivery_logs" })

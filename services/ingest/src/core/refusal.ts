@@ -7,7 +7,7 @@ export interface Issue {
 }
 
 export interface Refusal {
-  status: 400 | 404 | 409 | 422 | 503;
+  status: 400 | 404 | 409 | 413 | 422 | 500 | 503;
   error: string;
   issues: Issue[];
   /** Set when the same request may work later. */
@@ -38,6 +38,18 @@ export const UNAVAILABLE: Refusal = {
   error: "The database does not answer; nothing was stored. Try again.",
   issues: [],
   retryAfterSeconds: 2,
+};
+
+export const KEY_USED: Refusal = refuse(
+  409,
+  "idempotencyKey",
+  "was used before, with another request",
+).refusal;
+
+export const BROKEN: Refusal = {
+  status: 500,
+  error: "Something went wrong here; it has been logged",
+  issues: [],
 };
 
 export const QUEUE_FULL: Refusal = {
