@@ -1,5 +1,7 @@
 // The migrations over the tables of the product being replaced, with its rows in them.
 import { randomUUID } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { migrationsFolder } from "@pipeline/dev-stack/paths";
 import { expect, test } from "vitest";
 import { createOwnDatabase } from "./own-database.ts";
 
@@ -67,7 +69,9 @@ test("the older product's rows stay as they are and the new functions work on it
     (sql, values) => database.client.query(sql, values),
   );
 
-  expect(await database.migrate()).toHaveLength(5);
+  expect(await database.migrate()).toEqual(
+    (await readdir(migrationsFolder)).toSorted(),
+  );
   expect(await database.migrate()).toEqual([]);
 
   const { rows } = await database.client.query(

@@ -4,7 +4,12 @@ import {
   type SupabaseClient,
   unwrap,
 } from "@pipeline/shared/database";
-import type { DeliveryRow } from "@pipeline/shared/delivery-row";
+import {
+  deliveryFromRow,
+  type DeliveryRow,
+  DELIVERY_COLUMNS as WHOLE_ROW,
+} from "@pipeline/shared/delivery-row";
+import type { Delivery } from "@pipeline/shared/entries";
 import type { Cursor } from "../core/cursor.ts";
 import {
   ATTEMPT_COLUMNS,
@@ -81,7 +86,8 @@ function newRow({ delivery }: PlannedDelivery): CreatedRow {
   };
 }
 
-export function createDeliveryWrites(
+/** Rows that requests create. Reading them is for what became of a creation that was not answered. */
+export function createDeliveryCreations(
   { client, callWithText }: Database,
   gate: DatabaseGate,
 ) {
@@ -96,6 +102,36 @@ export function createDeliveryWrites(
       return rows.map(({ outcome, ...row }) => ({ ...row, creation: outcome }));
     },
 
+    /** From here on they are never sent, not even if their creation comes later. */
+    withdraw: async (ids: string[]): Promise<void> => {
+      const args = { delivery_ids: ids };
+      await gate.run(() => unwrap(client.rpc("withdraw_deliveries", args)));
+    },
+
+    /** Those of the deliveries that are stored and have not been attempted. */
+    pending: async (ids: string[]): Promise<Delivery[]> => {
+      const rows = await gate.run(() =>
+        unwrap(
+          client
+            .from("webhook_deliveries")
+            .select<string, DeliveryRow>(WHOLE_ROW)
+            .in("id", ids)
+            .eq("status", "pending"),
+        ),
+      );
+      return rows.map(deliveryFromRow);
+    },
+  };
+}
+
+export type DeliveryCreations = ReturnType<typeof createDeliveryCreations>;
+
+/** What a person does to a row by hand. */
+export function createDeliveryWrites(
+  client: SupabaseClient,
+  gate: DatabaseGate,
+) {
+  return {
     /** Null when there is no such delivery. */
     restart: async (
       id: string,

@@ -12,6 +12,9 @@ export interface Lookups {
   endpoint: (id: string) => Promise<EndpointRow | null>;
 }
 
+/** Whoever comes after a look-up that takes longer need not wait for it. */
+const SLOW_MS = 500;
+
 /** `fetchRows` gets distinct lower-case ids. */
 function createLookup<Row extends { id: string }>(
   gate: DatabaseGate,
@@ -22,6 +25,7 @@ function createLookup<Row extends { id: string }>(
     delayMs: 1,
     maxConcurrent: 4,
     maxConcurrentPartial: 4,
+    slow: { afterMs: SLOW_MS, maxBatches: 8 },
     run: async (ids) => {
       const rows = await gate.run(() => fetchRows([...new Set(ids)]));
       const byId = new Map(rows.map((row) => [row.id, row]));
@@ -42,15 +46,16 @@ export function createLookups(
     lead: createLookup(gate, (ids) =>
       unwrap<LeadRow[]>(client.rpc("leads_for_delivery", { lead_ids: ids })),
     ),
-    endpoint: createLookup(gate, (ids) =>
-      unwrap<EndpointRow[]>(
-        client
-          .from("webhook_endpoints")
-          .select(
-            "id, client_id, url, type, format, secret, headers, active, disabled_reason",
-          )
-          .in("id", ids),
-      ),
+    endpoint: createLookup(
+      gate,
+      async (ids) =>
+        (await unwrap(
+          client
+            .rpc("endpoints_for_delivery", { endpoint_ids: ids })
+            .select(
+              "id, client_id, url, type, format, secret, headers, active, disabled_reason",
+            ),
+        )) as EndpointRow[],
     ),
   };
 }

@@ -12,7 +12,7 @@ import {
   type Issue,
   REDIS_UNAVAILABLE,
   type Refusal,
-  UNAVAILABLE,
+  UNANSWERED,
 } from "../core/refusal.ts";
 import type { Warn } from "../throttled-warning.ts";
 
@@ -96,7 +96,7 @@ export function addErrorHandling(
       }
       if (hasCode(error, "DATABASE_UNAVAILABLE")) {
         warn("request.database_unavailable", { error: error.message });
-        return sendRefusal(reply, UNAVAILABLE);
+        return sendRefusal(reply, UNANSWERED);
       }
       if (hasCode(error, "REDIS_UNAVAILABLE")) {
         warn("request.redis_unavailable", { error: error.message });
