@@ -6,8 +6,10 @@ import {
 } from "@pipeline/shared/database";
 import {
   DELIVERY_COLUMNS as ROW_COLUMNS,
+  deliveryFromRow,
   type DeliveryRow,
 } from "@pipeline/shared/delivery-row";
+import type { Delivery } from "@pipeline/shared/entries";
 import type { Cursor } from "../core/cursor.ts";
 import {
   ATTEMPT_COLUMNS,
@@ -104,7 +106,8 @@ function newRow({ delivery }: PlannedDelivery): CreatedRow {
   };
 }
 
-export function createDeliveryWrites(
+/** Rows that requests create. Reading them is for what became of a creation that was not answered. */
+export function createDeliveryCreations(
   { client, callWithText }: Database,
   gate: DatabaseGate,
 ) {
@@ -137,6 +140,36 @@ export function createDeliveryWrites(
       });
     },
 
+    /** From here on they are never sent, not even if their creation comes later. */
+    withdraw: async (ids: string[]): Promise<void> => {
+      const args = { delivery_ids: ids };
+      await gate.run(() => unwrap(client.rpc("withdraw_deliveries", args)));
+    },
+
+    /** Those of the deliveries that are stored and have not been attempted. */
+    pending: async (ids: string[]): Promise<Delivery[]> => {
+      const rows = await gate.run(() =>
+        unwrap(
+          client
+            .from("webhook_deliveries")
+            .select<string, DeliveryRow>(ROW_COLUMNS)
+            .in("id", ids)
+            .eq("status", "pending"),
+        ),
+      );
+      return rows.map(deliveryFromRow);
+    },
+  };
+}
+
+export type DeliveryCreations = ReturnType<typeof createDeliveryCreations>;
+
+/** What a person does to a row by hand. */
+export function createDeliveryWrites(
+  client: SupabaseClient,
+  gate: DatabaseGate,
+) {
+  return {
     /** Null when there is no such delivery. */
     restart: async (
       id: string,
