@@ -84,7 +84,6 @@ export function createApp(config: Config, logger: Logger) {
 
   // Attempt
   const sender = createHttpSender({
-    concurrency,
     attemptTimeoutMs: config.attemptTimeoutMs,
     isAllowed: (address) => isAllowedAddress(address, config.allowedNetworks),
     logger,
