@@ -2,6 +2,7 @@
 import { errorMessage } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
 import type { SendFailure } from "../core/outcome.ts";
+import { DnsError } from "../dns/query.ts";
 import { DeadlineError } from "./exchange.ts";
 import { BlockedAddressError } from "./guarded-connector.ts";
 
@@ -10,11 +11,9 @@ const NETWORK_CODES = [
   "CERT_",
   "DEPTH_ZERO",
   "EADDR",
-  "EAI_",
   "ECONN",
   "EHOST",
   "ENET",
-  "ENOTFOUND",
   "EPIPE",
   "EPROTO",
   "ERR_BAD_ANSWER",
@@ -57,6 +56,7 @@ export function createDescribeFailure(
   return (error: unknown): SendFailure => {
     if (error instanceof BlockedAddressError)
       return failure("blocked", error.message);
+    if (error instanceof DnsError) return failure("network", error.message);
     if (error instanceof DeadlineError)
       return failure("timeout", `no answer within ${attemptTimeoutMs} ms`);
     const code = (error as { code?: unknown }).code;

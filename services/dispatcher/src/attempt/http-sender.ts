@@ -1,6 +1,7 @@
 // One POST: no redirects, no decompression, a bounded body, one deadline over the whole attempt.
 import type { Logger } from "@pipeline/shared/logger";
 import type { SendResult } from "../core/outcome.ts";
+import type { Resolver } from "../dns/resolver.ts";
 import { createConnections } from "./connections.ts";
 import { createDescribeFailure } from "./describe-failure.ts";
 import { DeadlineError, exchange } from "./exchange.ts";
@@ -21,6 +22,7 @@ export interface HttpSender {
 export interface SenderOptions {
   attemptTimeoutMs: number;
   isAllowed: (address: string) => boolean;
+  resolver: Resolver;
   logger: Logger;
 }
 
@@ -29,6 +31,7 @@ const LONGEST_CONNECT_MS = 10_000;
 export function createHttpSender({
   attemptTimeoutMs,
   isAllowed,
+  resolver,
   logger,
 }: SenderOptions): HttpSender {
   const describe = createDescribeFailure(attemptTimeoutMs, logger);
@@ -36,6 +39,7 @@ export function createHttpSender({
     createGuardedConnector({
       connectTimeoutMs: Math.min(attemptTimeoutMs, LONGEST_CONNECT_MS),
       isAllowed,
+      resolver,
     }),
   );
 
