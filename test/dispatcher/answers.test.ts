@@ -8,7 +8,8 @@ const DEADLINE_MS = 1000;
 let own: OwnStream;
 beforeAll(async () => {
   own = await startOwnStream({
-    env: { ATTEMPT_TIMEOUT_MS: String(DEADLINE_MS) },
+    // The zone shows whether dates that name none are taken for GMT.
+    env: { ATTEMPT_TIMEOUT_MS: String(DEADLINE_MS), TZ: "America/New_York" },
   });
 });
 afterAll(() => own.close());
@@ -233,3 +234,49 @@ test.each([
     });
   },
 );
+
+test("where a redirect leads is kept without its path", async () => {
+  const ended = await deliver((socket) =>
+    socket.end(
+      "HTTP/1.1 302 Found\r\nlocation: https://hooks.test/marker-path\r\ncontent-length: 0\r\n\r\n",
+    ),
+  );
+  expect(ended).toMatchObject({
+    response_status: 302,
+    response_headers: { location: "https://hooks.test/***" },
+  });
+  expect(JSON.stringify(ended)).not.toContain("marker-path");
+  expect(own.output()).not.toContain("marker-path");
+});
+
+test.each([
+  ["of asctime", () => asctime(new Date(Date.now() + 61_000))],
+  ["with a fraction", () => "60.0"],
+  ["that comes twice", () => "60\r\nretry-after: 60"],
+])("a Retry-After %s is kept to", async (_, retryAfter) => {
+  const receiver = await rawReceiver((socket) => {
+    socket.end(
+      `HTTP/1.1 503 Busy\r\nretry-after: ${retryAfter()}\r\ncontent-length: 0\r\n\r\n`,
+    );
+  });
+  const fields = { webhook_url: receiver.url, payload: "{}" };
+  const id = await own.add(fields);
+  const dueAt = async () =>
+    Number(await own.redis.zscore(own.keys.retries, id));
+  await expect.poll(dueAt, { timeout: 10_000 }).toBeGreaterThan(0);
+  const waitMs = (await dueAt()) - Date.now();
+  expect(waitMs).toBeGreaterThan(50_000);
+  expect(waitMs).toBeLessThanOrEqual(62_000);
+  await own.redis.zrem(own.keys.retries, id);
+  await own.redis.hdel(own.keys.retriesData, id);
+  await own.redis.hdel(own.keys.homes, id);
+});
+
+/** As C's function of that name writes a date, without a zone. */
+function asctime(date: Date): string {
+  const [day, dayOfMonth, month, year, time] = date
+    .toUTCString()
+    .replace(",", "")
+    .split(" ");
+  return `${day} ${month} ${String(Number(dayOfMonth)).padStart(2)} ${time} ${year}`;
+}

@@ -60,9 +60,10 @@ function addressRecord(address: string, ttl: number): Buffer {
   return Buffer.concat([fixed, data]);
 }
 
-/** For one test, at whose end it is closed. It listens on 127.0.0.1. */
+/** For one test, at whose end it is closed, unless somebody else sees to that. It listens on 127.0.0.1. */
 export async function dnsServer(
   answers: Record<string, DnsAnswer>,
+  onFinished: (stop: () => Promise<void>) => void = onTestFinished,
 ): Promise<DnsServer> {
   const questions: string[] = [];
   const socket = createSocket("udp4");
@@ -90,7 +91,10 @@ export async function dnsServer(
   });
   socket.bind(0, "127.0.0.1");
   await once(socket, "listening");
-  onTestFinished(() => void socket.close());
+  onFinished(async () => {
+    socket.close();
+    await once(socket, "close");
+  });
   const address = `127.0.0.1:${socket.address().port}`;
   return { address, questions, answers };
 }
