@@ -117,6 +117,19 @@ test("of the response's headers only the useful ones are kept, cut to a length",
   });
 });
 
+test.each([
+  ["https://y.test/hooks/secret?token=1", "https://y.test/***"],
+  ["https://user:secret@y.test/", "https://y.test/"],
+  ["/hooks/secret", "https://x.test/***"],
+  ["secret", "https://x.test/***"],
+  ["//y.test/secret", "https://y.test/***"],
+  ["app:secret", "app:***"],
+  ["https://[secret", "(invalid URL)"],
+])("a redirect to %j is kept as %j", (location, shown) => {
+  const { response_headers } = recordOf({ result: answer(302, { location }) });
+  expect(response_headers).toEqual({ location: shown });
+});
+
 test("errors are cut to 1000 characters", () => {
   const { error } = recordOf({
     outcome: { ...retryable, error: "x".repeat(5000) },
@@ -179,6 +192,9 @@ test("what Postgres cannot hold is taken out of the payload and of the response"
   });
   const record = JSON.parse(text) as AttemptRecord;
   expect(record.delivery?.["payload"]).toBe(String.raw`{"a":"\ufffd"}`);
+  expect(record.delivery?.["payload_text"]).toBe(
+    String.raw`{"a":"\u0000\ud800"}`,
+  );
   expect(record.response_body).toBe("xy");
 });
 
@@ -214,5 +230,6 @@ test("a refused payload is kept as a JSON string", () => {
   });
   const { delivery: row } = plainRecord(full, "no");
   expect(JSON.parse(String(row?.["payload"]))).toBe('{"n":1e999999}');
+  expect(row?.["payload_text"]).toBe('{"n":1e999999}');
   expect(row?.["webhook_url"]).toBe("https://x.test/hook");
 });
