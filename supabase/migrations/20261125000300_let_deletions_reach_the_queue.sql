@@ -65,12 +65,29 @@ create or replace trigger leads_deleted after delete on public.leads
 create or replace trigger webhook_endpoints_deleted after delete on public.webhook_endpoints
   referencing old table as deleted for each statement execute function public.note_deleted_endpoints();
 
--- What the retry-scheduler has to look at now, the longest due first.
-create or replace function public.deletions_due(wanted_step text, page_size integer)
-returns table (id uuid, kind text, since timestamptz)
+-- What the retry-scheduler has to take out of the queue now, the longest due first; and one row of step `letters` if there are
+-- dead letters to search for. `is_kept`: the delivery's row is still there. `is_new`: the request that created it may be
+-- about to enqueue it.
+create or replace function public.deletions_due(page_size integer)
+returns table (id uuid, kind text, step text, is_kept boolean, is_new boolean)
 language sql stable security invoker set search_path = '' as $$
-  select d.id, d.kind, d.since from public.webhook_deletions d
-  where d.step = wanted_step and d.check_at <= now() order by d.check_at limit page_size;
+  select d.id, d.kind, d.step, exists (select from public.webhook_deliveries w where w.id = d.id),
+    coalesce(d.since > now() - interval '10 seconds', false)
+  from (
+    (select * from public.webhook_deletions q where q.step = 'queue' and q.check_at <= now() order by q.check_at limit page_size)
+    union all
+    (select * from public.webhook_deletions l where l.step = 'letters' and l.check_at <= now() limit 1)
+  ) d;
+$$;
+
+-- The deliveries whose dead letters are to be searched for, in one row, and the time before which none of them existed (null:
+-- unknown). A search reads all letters since then, so it is made for many at once.
+create or replace function public.letters_due(most integer)
+returns table (ids uuid[], since timestamptz)
+language sql stable security invoker set search_path = '' as $$
+  select coalesce(array_agg(d.id), '{}'), case when bool_and(d.since > '-infinity') then min(d.since) end
+  from (select l.id, l.since from public.webhook_deletions l
+    where l.step = 'letters' and l.check_at <= now() order by l.check_at limit most) d;
 $$;
 
 -- Ends a page of the unfinished deliveries of a deleted endpoint and notes them, and those that failed, for the search
@@ -80,7 +97,6 @@ create or replace function public.cancel_deliveries_of_deleted_endpoint(endpoint
 returns boolean language plpgsql security invoker set search_path = '' set lock_timeout = '1s' as $$
 declare
   deletion public.webhook_deletions;
-  found_rows integer;
   last_at timestamptz;
   last_id uuid;
 begin
@@ -88,25 +104,35 @@ begin
     where d.id = endpoint and d.kind = 'endpoint' and d.check_at is not null for update skip locked;
   if not found then return false; end if;
 
-  with page as materialized (
+  with scanned as materialized (
     select d.id, d.status, d.created_at from public.webhook_deliveries d
     where d.endpoint_id = endpoint and d.created_at <= deletion.before_at and d.created_at >= deletion.after_at
       and (d.created_at, d.id) < (deletion.before_at, deletion.before_id)
-    order by d.created_at desc, d.id desc limit page_size
+    order by d.created_at desc, d.id desc limit 20 * page_size
+  ), page as materialized (
+    select s.* from scanned s where s.status in ('pending', 'sent')
+      or (s.status = 'failed' and deletion.after_at = '-infinity') -- its dead letter may be there
+    order by s.created_at desc, s.id desc limit page_size
   ), cancelled as (
     update public.webhook_deliveries d set status = 'cancelled', last_error = 'the endpoint was deleted',
       next_retry_at = null, updated_at = now()
-    from page p where d.id = p.id and p.status in ('pending', 'sent') and d.status in ('pending', 'sent')
+    from page p where d.id = p.id and d.status in ('pending', 'sent')
   ), noted as (
     insert into public.webhook_deletions (id, kind, since, step, check_at)
     select p.id, 'delivery', p.created_at, 'queue', now() from page p
-    where p.status in ('pending', 'sent') or (p.status = 'failed' and deletion.after_at = '-infinity')
     on conflict (id) do update set step = 'queue', check_at = now()
+  ), edge as (
+    -- Where the next page begins, if this one was full in one way or the other.
+    (select p.created_at, p.id from page p where (select count(*) from page) = page_size
+     order by p.created_at, p.id limit 1)
+    union all
+    (select s.created_at, s.id from scanned s
+     where (select count(*) from page) < page_size and (select count(*) from scanned) = 20 * page_size
+     order by s.created_at, s.id limit 1)
   )
-  select count(*), (array_agg(p.created_at order by p.created_at, p.id))[1], (array_agg(p.id order by p.created_at, p.id))[1]
-  into found_rows, last_at, last_id from page p;
+  select e.created_at, e.id into last_at, last_id from edge e;
 
-  if found_rows >= page_size then
+  if last_id is not null then
     update public.webhook_deletions d set before_at = last_at, before_id = last_id where d.id = endpoint;
     return true;
   end if;
@@ -119,18 +145,21 @@ end;
 $$;
 
 -- The queue no longer holds `cleared`; an attempt of `running` is under way or not recorded yet, so these are looked at again.
+-- A few are looked at for some seconds more, so that what was on its way at the first look is found too.
 create or replace function public.deletions_checked(cleared uuid[], running uuid[])
 returns void language sql security invoker set search_path = '' as $$
   update public.webhook_deletions d
-  set step = case when d.id = any (cleared) then 'letters' else d.step end,
-    check_at = case when d.id = any (cleared) then now() else now() + interval '1 second' end
+  set step = case when d.id = any (running) or (d.deleted_at > now() - interval '5 seconds' and cardinality(cleared) < 200)
+      then 'queue' else 'letters' end,
+    check_at = case when d.id = any (running) then now() + interval '1 second' else now() end
   where d.id = any (cleared || running) and d.step = 'queue';
 $$;
 
--- No copy of these is left.
-create or replace function public.deletions_done(ids uuid[])
+-- No dead letter of these was left; when they are few, in several searches.
+create or replace function public.letters_done(ids uuid[])
 returns void language sql security invoker set search_path = '' as $$
-  update public.webhook_deletions d set step = null, check_at = null where d.id = any (ids) and d.step = 'letters';
+  update public.webhook_deletions d set step = null, check_at = null
+  where d.id = any (ids) and d.step = 'letters' and (cardinality(ids) >= 200 or d.check_at < now() - interval '3 seconds');
 $$;
 
 -- Forgets deletions whose work was done a week ago, at most 10,000 per call. Returns their number.
@@ -341,8 +370,9 @@ do $$
 declare
   signature text;
 begin
-  foreach signature in array array['deletions_due(text, integer)', 'cancel_deliveries_of_deleted_endpoint(uuid, integer)',
-    'deletions_checked(uuid[], uuid[])', 'deletions_done(uuid[])', 'forget_deletions()',
+  foreach signature in array array['deletions_due(integer)', 'cancel_deliveries_of_deleted_endpoint(uuid, integer)',
+    'letters_due(integer)',
+    'deletions_checked(uuid[], uuid[])', 'letters_done(uuid[])', 'forget_deletions()',
     'restart_delivery(uuid, integer, boolean)', 'record_attempts(text)', 'close_attempt(text)']
   loop
     execute format('revoke execute on function public.%s from public, anon, authenticated', signature);

@@ -23,10 +23,10 @@ for i = 4, #ARGV, 2 do
   if not isRunning then
     redis.call('ZREM', retries, deliveryId)
     redis.call('HDEL', retriesData, deliveryId)
-    if kind == 'new' and not place then
-      bury(deliveryId, 'closed', present() + ms, '')
-    else
+    if kind ~= 'new' or place then
       unbury(deliveryId)
+    elseif tombstone(home or '') ~= 'closed' then
+      bury(deliveryId, 'closed', present() + ms, '')
     end
   end
   results[#results + 1] = isRunning and 0 or 1
