@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import {
   HOOK,
   type Ingest,
@@ -78,6 +79,36 @@ describe("GET /api/webhook-delivery", () => {
           : `&cursor=${reply.body.nextCursor}`;
     } while (cursor !== "");
     for (const id of ids) expect(seen).toContain(id);
+  });
+
+  test("counts up to 10,000 and says whether there are more", async () => {
+    const { endpointId } = await submitMany(2);
+    const few = await ingest.get(`?endpointId=${endpointId}&limit=1`);
+    expect(few.body).toMatchObject({ total: 2, more: false });
+
+    const client = new Client({
+      connectionString: inject("stack").postgresUrl,
+    });
+    await client.connect();
+    const fill = (count: number) =>
+      client.query(
+        "insert into webhook_deliveries (payload, status, endpoint_id) select '{}', 'failed', $1 from generate_series(1, $2::int)",
+        [endpointId, count],
+      );
+    try {
+      await fill(9_998);
+      const all = await ingest.get(`?endpointId=${endpointId}&limit=1`);
+      expect(all.body).toMatchObject({ total: 10_000, more: false });
+      await fill(1);
+      const many = await ingest.get(`?endpointId=${endpointId}&limit=1`);
+      expect(many.body).toMatchObject({ total: 10_000, more: true });
+    } finally {
+      await client.query(
+        "delete from webhook_deliveries where endpoint_id = $1",
+        [endpointId],
+      );
+      await client.end();
+    }
   });
 
   test("filters by id, lead, status and time", async () => {

@@ -2,7 +2,10 @@
 // deleted or edited, the queue is full. The key counts before all of these, so such a request gets its first delivery.
 // Creating a delivery looks its key up anyway, so that only a request that comes to nothing pays for looking it up alone.
 import { type Batcher, createBatcher } from "@pipeline/shared/batcher";
-import type { CreatedRow, DeliveryWrites } from "./adapters/delivery-rows.ts";
+import type {
+  CreatedRow,
+  DeliveryCreations,
+} from "./adapters/delivery-rows.ts";
 import type { DeliveryRequest } from "./core/delivery-request.ts";
 import { type RequestKey, requestKey } from "./core/idempotency.ts";
 import { KEY_USED, QUEUE_FULL, type Refusal } from "./core/refusal.ts";
@@ -24,7 +27,7 @@ function mayBeRepeat(refusal: Refusal): boolean {
 }
 
 export function createRepeats(
-  writes: Pick<DeliveryWrites, "firstOfKeys">,
+  writes: Pick<DeliveryCreations, "firstOfKeys">,
 ): Repeats {
   const keys: Batcher<RequestKey, CreatedRow | null> = createBatcher({
     maxItems: LOOKED_UP_TOGETHER,

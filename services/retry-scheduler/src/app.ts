@@ -1,5 +1,9 @@
 // Composition root.
-import { createDatabase, pingDatabase } from "@pipeline/shared/database";
+import {
+  createDatabase,
+  pingDatabase,
+  unwrap,
+} from "@pipeline/shared/database";
 import type { Logger } from "@pipeline/shared/logger";
 import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
@@ -61,6 +65,7 @@ export function createApp(config: Config, logger: Logger): App {
     logger,
     onPromoted: (moved) => promoted.inc(moved),
     onEpochMissing: reconcileLoop.wake,
+    now: () => performance.now(),
   });
   const cleanUp = createCleanUp({
     consumers: createIdleConsumers(redis, keys),
@@ -69,10 +74,16 @@ export function createApp(config: Config, logger: Logger): App {
     intervalMs: config.CLEAN_UP_INTERVAL_MS,
     deadRetentionDays: config.DEAD_RETENTION_DAYS,
   });
+  /** Every statement that changes deliveries leaves a row; the counts are read from all of them. */
+  const foldCounts = async () => {
+    await unwrap(database.client.rpc("fold_delivery_counts"));
+    return config.CLEAN_UP_INTERVAL_MS;
+  };
   const loops = [
     createLoop({ name: "promote", runOnce: promote.runOnce, logger }),
     reconcileLoop,
     createLoop({ name: "clean-up", runOnce: cleanUp.runOnce, logger }),
+    createLoop({ name: "fold-counts", runOnce: foldCounts, logger }),
   ];
 
   const say = (line: string) => logger.info(`[RETRY_SCHEDULER] ${line}`);

@@ -12,7 +12,7 @@ import {
 import { toFields } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import type { ReconcileQueue } from "@pipeline/shared/queue/reconcile";
-import type { UnfinishedRows } from "./unfinished-rows.ts";
+import type { UnfinishedRow, UnfinishedRows } from "./unfinished-rows.ts";
 
 const PAGE_SIZE = 500;
 
@@ -51,14 +51,14 @@ export function createReconcile(options: ReconcileOptions) {
   async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
     let examined = 0;
     let injected = 0;
-    let afterId: string | null = null;
+    let last: UnfinishedRow | null = null;
     for (;;) {
       signal.throwIfAborted();
-      const ids: string[] = await rows.page(overdueAt, afterId, PAGE_SIZE);
-      injected += await inject(await queue.homeless(ids));
-      examined += ids.length;
-      if (ids.length < PAGE_SIZE) break;
-      afterId = ids.at(-1)!;
+      const page: UnfinishedRow[] = await rows.page(overdueAt, last, PAGE_SIZE);
+      injected += await inject(await queue.homeless(page.map(({ id }) => id)));
+      examined += page.length;
+      if (page.length < PAGE_SIZE) break;
+      last = page.at(-1)!;
     }
     if (injected > 0) options.onReconciled(injected);
     const level = isFull || injected > 0 ? "info" : "debug";

@@ -24,6 +24,8 @@ export interface Promotion {
 }
 
 export interface Retries {
+  /** Which retry is due first and when, as text to be compared with the last answer; empty when there is none. */
+  first: () => Promise<string>;
   /** Moves up to `limit` due retries to the stream, all of them or none. `now`: ms since 1970, for dead letters. */
   promote: (limit: number, now: number) => Promise<Promotion>;
   /** Puts the delivery into the stream again; with `deadEntryId` that dead letter is removed in the same step. */
@@ -41,6 +43,9 @@ export function createRetries(redis: Redis, keys: Keys): Retries {
   const requeue = queueScript(redis, keys, "requeue");
   const cancel = queueScript(redis, keys, "cancel");
   return {
+    first: async () =>
+      (await redis.zrange(keys.retries, "0", "0", "WITHSCORES")).join(" "),
+
     promote: async (limit, now) => {
       const reply = await promote(limit, new Date(now).toISOString());
       const [moved, nextMs, unreadable, hasEpoch] = reply as [

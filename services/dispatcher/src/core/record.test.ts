@@ -35,6 +35,7 @@ const answer = (
 const delivered: RecordInput = {
   delivery,
   maxAttempts: 4,
+  url: "https://x.test/hook",
   startedAt,
   durationMs: 12.4,
   result: answer(200),
@@ -114,6 +115,19 @@ test("of the response's headers only the useful ones are kept, cut to a length",
     "retry-after": "5",
     server: "x".repeat(500),
   });
+});
+
+test.each([
+  ["https://y.test/hooks/secret?token=1", "https://y.test/***"],
+  ["https://user:secret@y.test/", "https://y.test/"],
+  ["/hooks/secret", "https://x.test/***"],
+  ["secret", "https://x.test/***"],
+  ["//y.test/secret", "https://y.test/***"],
+  ["app:secret", "app:***"],
+  ["https://[secret", "(invalid URL)"],
+])("a redirect to %j is kept as %j", (location, shown) => {
+  const { response_headers } = recordOf({ result: answer(302, { location }) });
+  expect(response_headers).toEqual({ location: shown });
 });
 
 test("errors are cut to 1000 characters", () => {

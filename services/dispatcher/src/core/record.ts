@@ -1,5 +1,6 @@
 // The record of an attempt, as the database function `record_attempts` reads it.
 import type { Delivery } from "@pipeline/shared/entries";
+import { maskUrl } from "@pipeline/shared/mask-url";
 import type { Decision } from "./decide.ts";
 import type { ErrorType, Outcome, SendResult } from "./outcome.ts";
 import { storableJson } from "./storable-json.ts";
@@ -25,6 +26,8 @@ export interface AttemptRecord {
 export interface RecordInput {
   delivery: Delivery;
   maxAttempts: number;
+  /** Where it was sent; null when it was not. */
+  url: string | null;
   /** Ms since 1970. */
   startedAt: number;
   durationMs: number;
@@ -49,11 +52,26 @@ const KEPT_HEADERS = [
 const LONGEST_HEADER = 500;
 const LONGEST_ERROR = 1000;
 
-function keptHeaders(headers: Record<string, string>): Record<string, string> {
+/** Where a receiver redirects to may be a credential like the URL itself. It may be relative to `url`. */
+function maskLocation(location: string, url: string | null): string | null {
+  const target = URL.parse(location, url ?? undefined);
+  if (target === null) return maskUrl(location);
+  // An app's own scheme has no origin to show.
+  return target.origin === "null"
+    ? `${target.protocol}***`
+    : maskUrl(target.href);
+}
+
+function keptHeaders(
+  headers: Record<string, string>,
+  url: string | null,
+): Record<string, string> {
   const kept: Record<string, string> = {};
   for (const name of KEPT_HEADERS) {
     const value = headers[name];
-    if (value !== undefined) kept[name] = value.slice(0, LONGEST_HEADER);
+    if (value === undefined) continue;
+    const shown = name === "location" ? maskLocation(value, url) : value;
+    if (shown !== null) kept[name] = shown.slice(0, LONGEST_HEADER);
   }
   return kept;
 }
@@ -72,7 +90,7 @@ export function attemptRecord(attempt: RecordInput): string {
   if (result.kind === "answer") {
     record.response_status = result.status;
     record.response_body = result.body;
-    record.response_headers = keptHeaders(result.headers);
+    record.response_headers = keptHeaders(result.headers, attempt.url);
   }
   if (outcome.kind !== "delivered") {
     record.error = outcome.error.slice(0, LONGEST_ERROR);

@@ -6,8 +6,10 @@ import {
 } from "@pipeline/shared/database";
 import {
   DELIVERY_COLUMNS as ROW_COLUMNS,
+  deliveryFromRow,
   type DeliveryRow,
 } from "@pipeline/shared/delivery-row";
+import type { Delivery } from "@pipeline/shared/entries";
 import type { Cursor } from "../core/cursor.ts";
 import {
   ATTEMPT_COLUMNS,
@@ -51,6 +53,14 @@ export interface DeliveryFilter {
   before?: string | undefined;
   after?: string | undefined;
 }
+
+/** Exact up to the limit. */
+interface Total {
+  total: number;
+  more: boolean;
+}
+
+const COUNT_LIMIT = 10_000;
 
 interface StatusCount {
   status: string;
@@ -96,7 +106,8 @@ function newRow({ delivery }: PlannedDelivery): CreatedRow {
   };
 }
 
-export function createDeliveryWrites(
+/** Rows that requests create. Reading them is for what became of a creation that was not answered. */
+export function createDeliveryCreations(
   { client, callWithText }: Database,
   gate: DatabaseGate,
 ) {
@@ -129,6 +140,36 @@ export function createDeliveryWrites(
       });
     },
 
+    /** From here on they are never sent, not even if their creation comes later. */
+    withdraw: async (ids: string[]): Promise<void> => {
+      const args = { delivery_ids: ids };
+      await gate.run(() => unwrap(client.rpc("withdraw_deliveries", args)));
+    },
+
+    /** Those of the deliveries that are stored and have not been attempted. */
+    pending: async (ids: string[]): Promise<Delivery[]> => {
+      const rows = await gate.run(() =>
+        unwrap(
+          client
+            .from("webhook_deliveries")
+            .select<string, DeliveryRow>(ROW_COLUMNS)
+            .in("id", ids)
+            .eq("status", "pending"),
+        ),
+      );
+      return rows.map(deliveryFromRow);
+    },
+  };
+}
+
+export type DeliveryCreations = ReturnType<typeof createDeliveryCreations>;
+
+/** What a person does to a row by hand. */
+export function createDeliveryWrites(
+  client: SupabaseClient,
+  gate: DatabaseGate,
+) {
+  return {
     /** Null when there is no such delivery. */
     restart: async (
       id: string,
@@ -169,67 +210,50 @@ export function createDeliveryReads(
   client: SupabaseClient,
   gate: DatabaseGate,
 ) {
-  function filtered(
-    filter: DeliveryFilter,
-    columns: string,
-    options?: { count: "exact"; head: true },
-  ) {
-    let query = client.from("webhook_deliveries").select(columns, options);
-    if (filter.deliveryId !== undefined)
-      query = query.eq("id", filter.deliveryId);
-    if (filter.leadId !== undefined) query = query.eq("lead_id", filter.leadId);
-    if (filter.endpointId !== undefined)
-      query = query.eq("endpoint_id", filter.endpointId);
-    if (filter.status !== undefined) query = query.eq("status", filter.status);
-    if (filter.before !== undefined)
-      query = query.lt("created_at", filter.before);
-    if (filter.after !== undefined)
-      query = query.gt("created_at", filter.after);
-    return query;
-  }
+  /** As the database functions take it; what is undefined is left out. */
+  const asArgument = (filter: DeliveryFilter, cursor: Cursor | null) => ({
+    id: filter.deliveryId,
+    lead_id: filter.leadId,
+    endpoint_id: filter.endpointId,
+    status: filter.status,
+    before: filter.before,
+    after: filter.after,
+    cursor: cursor
+      ? { created_at: cursor.createdAt, id: cursor.id }
+      : undefined,
+  });
 
-  async function count(filter: DeliveryFilter): Promise<number> {
-    let total = 0;
-    await unwrap(
-      filtered(filter, "id", { count: "exact", head: true }).then((reply) => {
-        total = reply.count ?? 0;
-        return reply;
-      }),
-    );
-    return total;
-  }
-
-  function page(
+  async function page(
     filter: DeliveryFilter,
     limit: number,
     cursor: Cursor | null,
   ): Promise<StoredDelivery[]> {
-    let query = filtered(filter, DELIVERY_COLUMNS);
-    if (cursor !== null) {
-      const at = `"${cursor.createdAt}"`;
-      // The first condition is implied by the second; it is what lets the index start at the cursor.
-      query = query
-        .lte("created_at", cursor.createdAt)
-        .or(`created_at.lt.${at},and(created_at.eq.${at},id.lt.${cursor.id})`);
-    }
-    const ordered = query
-      .order("created_at", { ascending: false })
-      .order("id", { ascending: false })
-      .limit(limit);
-    return unwrap<StoredDelivery[]>(
-      ordered.overrideTypes<StoredDelivery[], { merge: false }>(),
+    const args = { filter: asArgument(filter, cursor), page_size: limit };
+    const rows: unknown = await unwrap(
+      client.rpc("list_deliveries", args).select(DELIVERY_COLUMNS),
     );
+    return rows as StoredDelivery[];
+  }
+
+  /** Counting goes on for one more than the limit, to know whether there are more. */
+  async function count(filter: DeliveryFilter): Promise<Total> {
+    const args = { filter: asArgument(filter, null), at_most: COUNT_LIMIT + 1 };
+    const counted = await unwrap<number>(client.rpc("count_deliveries", args));
+    return {
+      total: Math.min(counted, COUNT_LIMIT),
+      more: counted > COUNT_LIMIT,
+    };
   }
 
   return {
-    /** Newest first. `total` counts the filter's rows, not the page's. */
+    /** Newest first. The total is of the filter's rows, not the page's. */
     list: (filter: DeliveryFilter, limit: number, cursor: Cursor | null) =>
       gate.run(async () => {
         const [rows, total] = await Promise.all([
           page(filter, limit, cursor),
           count(filter),
         ]);
-        return { rows, total };
+        return { rows, ...total };
       }),
 
     /** With its attempts in order; null when there is no such delivery. */

@@ -52,6 +52,32 @@ export const BROKEN: Refusal = {
   issues: [],
 };
 
+/** For what changes a delivery that is there: a call without an answer may have done so. */
+export const UNANSWERED: Refusal = {
+  status: 503,
+  error: "The database does not answer. Look at the delivery, or try again.",
+  issues: [],
+  retryAfterSeconds: 2,
+};
+
+export const HELD: Refusal = {
+  status: 503,
+  error:
+    "The database could not do this in time, because a row that it needs (the lead, or the same idempotency key) is locked, or because it is too busy; nothing was stored. Try again.",
+  issues: [],
+  retryAfterSeconds: 2,
+};
+
+/** Without a key it is withdrawn as soon as the database answers; with one the repeated request gets it. */
+export const unconfirmed = (hasKey: boolean): Refusal => ({
+  status: 503,
+  error: hasKey
+    ? "The database has not confirmed in time that this was stored. Send it again under the same idempotency key: it will be delivered once."
+    : "The database has not confirmed in time that this was stored; if it was, it will be withdrawn. Send it again, best with an idempotency key.",
+  issues: [],
+  retryAfterSeconds: 5,
+});
+
 export const QUEUE_FULL: Refusal = {
   status: 503,
   error: "The delivery queue is full; nothing was stored. Try again later.",

@@ -13,7 +13,7 @@ import {
   type Issue,
   REDIS_UNAVAILABLE,
   type Refusal,
-  UNAVAILABLE,
+  UNANSWERED,
 } from "../core/refusal.ts";
 import { unknownFields } from "../core/strict-object.ts";
 import type { Warn } from "../throttled-warning.ts";
@@ -100,7 +100,7 @@ export function addErrorHandling(
       }
       if (hasCode(error, "DATABASE_UNAVAILABLE")) {
         warn("request.database_unavailable", { error: error.message });
-        return sendRefusal(reply, UNAVAILABLE);
+        return sendRefusal(reply, UNANSWERED);
       }
       if (hasCode(error, "REDIS_UNAVAILABLE")) {
         warn("request.redis_unavailable", { error: error.message });

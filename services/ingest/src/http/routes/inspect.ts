@@ -91,8 +91,11 @@ export function addInspectRoutes(
             deliveries: z.array(summaryBody),
             total: z.int().meta({
               description:
-                "All deliveries of the filter, not only this page's.",
+                "All deliveries of the filter, not only this page's. Exact up to 10,000.",
             }),
+            more: z
+              .boolean()
+              .meta({ description: "Whether there are more than `total`." }),
             nextCursor: z.string().nullable(),
           }),
           "4xx": errorBody,
@@ -102,7 +105,7 @@ export function addInspectRoutes(
     },
     async (request, reply) => {
       const { limit, cursor, ...filter } = request.query;
-      const { rows, total } = await reads.list(
+      const { rows, total, more } = await reads.list(
         filter,
         limit + 1,
         cursor ?? null,
@@ -113,6 +116,7 @@ export function addInspectRoutes(
         status: "success",
         deliveries: page.map(deliverySummary),
         total,
+        more,
         nextCursor:
           last === undefined
             ? null
