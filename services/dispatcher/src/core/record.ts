@@ -19,15 +19,17 @@ export interface AttemptRecord {
   retry_at?: string;
   signature?: string;
   disable_endpoint?: string;
+  /** With `disable_endpoint`: the endpoint is left alone if it has been given another URL since. */
+  answered_url?: string;
   /** The row to make first; left out when ingest has made it. */
   delivery?: Record<string, string | number | null>;
 }
 
 export interface RecordInput {
   delivery: Delivery;
-  maxAttempts: number;
   /** Where it was sent; null when it was not. */
   url: string | null;
+  maxAttempts: number;
   /** Ms since 1970. */
   startedAt: number;
   durationMs: number;
@@ -107,6 +109,7 @@ export function attemptRecord(attempt: RecordInput): string {
     delivery.endpointId !== null
   ) {
     record.disable_endpoint = delivery.endpointId;
+    if (attempt.url !== null) record.answered_url = attempt.url;
   }
   if (!delivery.isPersisted) {
     const payload = storableJson(delivery.payload);

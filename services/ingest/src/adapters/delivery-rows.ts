@@ -170,12 +170,20 @@ export function createDeliveryWrites(
   gate: DatabaseGate,
 ) {
   return {
-    /** Null when there is no such delivery. */
+    /**
+     * Null when it is not restarted: there is no such delivery, its endpoint was deleted, or `onlyFailed` and it is not
+     * failed.
+     */
     restart: async (
       id: string,
       scheduleLength: number,
+      onlyFailed: boolean,
     ): Promise<RestartedRow | null> => {
-      const args = { delivery_id: id, schedule_length: scheduleLength };
+      const args = {
+        delivery_id: id,
+        schedule_length: scheduleLength,
+        only_failed: onlyFailed,
+      };
       const rows = (await gate.run(() =>
         unwrap(client.rpc("restart_delivery", args).select(RESTARTED_COLUMNS)),
       )) as RestartedRow[];
@@ -190,6 +198,16 @@ export function createDeliveryWrites(
         ),
       );
       return rows[0]?.status ?? null;
+    },
+
+    /** Whether any of these deliveries, leads and endpoints was deleted. */
+    areDeleted: async (ids: string[]): Promise<boolean> => {
+      const rows = await gate.run(() =>
+        unwrap<{ id: string }[]>(
+          client.from("webhook_deletions").select("id").in("id", ids).limit(1),
+        ),
+      );
+      return rows.length > 0;
     },
 
     /** The row, cancelled unless it was finished; null when there is no such delivery. */
