@@ -48,8 +48,6 @@ const SLOW_FLUSH_MS = 250;
 const SLOW_FLUSHES_AT_ONCE = 16;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
-/** A number that not even `numeric` can hold, like 1e200000. */
-const NUMBER_OUT_OF_RANGE = "22003";
 /** A larger call would keep the database busy for longer than a request may wait. */
 const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
@@ -128,16 +126,10 @@ export function createIntake(options: IntakeOptions): Intake {
       { deliveryId: plan.delivery.id, error: message },
       "delivery.refused",
     );
-    const sqlState = error instanceof PipelineError ? error.sqlState : null;
-    if (sqlState === FOREIGN_KEY_VIOLATION)
-      return refuse(404, "leadId", "is not a known lead");
-    if (sqlState === NUMBER_OUT_OF_RANGE)
-      return refuse(
-        422,
-        "payload",
-        "holds a number that the database cannot store",
-      );
-    return refuse(422, "", "The database refused this delivery");
+    return error instanceof PipelineError &&
+      error.sqlState === FOREIGN_KEY_VIOLATION
+      ? refuse(404, "leadId", "is not a known lead")
+      : refuse(422, "", "The database refused this delivery");
   }
 
   async function store(

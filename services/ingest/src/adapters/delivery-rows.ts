@@ -280,7 +280,7 @@ export function createDeliveryReads(
         const query = client
           .from("webhook_deliveries")
           .select(
-            `${DELIVERY_COLUMNS}, payload_text:sent_payload, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
+            `${DELIVERY_COLUMNS}, payload_text:payload::text, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
           )
           .eq("id", id)
           .order("attempt_number", { referencedTable: "webhook_delivery_logs" })
