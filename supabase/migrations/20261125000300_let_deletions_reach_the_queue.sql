@@ -236,11 +236,11 @@ begin
 
     -- Inserted in the state that its attempt leads to, so that the update below skips it and no index is written twice.
     with made as (
-      insert into public.webhook_deliveries as w (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload, payload_text,
+      insert into public.webhook_deliveries as w (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload,
         secret, headers, attempt, max_attempts, schedule_start, created_at, status, response_status, response_body,
         last_error, sent_at, next_retry_at, signature)
       select a.delivery_id, (select l.id from public.leads l where l.id = d.lead_id), d.client_id, d.endpoint_id, d.event,
-        d.format, d.webhook_url, d.payload::jsonb, coalesce(d.payload_text, d.payload), d.secret, d.headers, a.attempt, d.max_attempts, d.schedule_start, d.created_at,
+        d.format, d.webhook_url, coalesce(d.payload_text, d.payload)::json, d.secret, d.headers, a.attempt, d.max_attempts, d.schedule_start, d.created_at,
         a.status, a.response_status, a.response_body, a.error, a.attempted_at, a.retry_at, a.signature
       from (
         select distinct on (a.delivery_id) a.*
