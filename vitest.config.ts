@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 const TIMING = [
   "test/crash/{redis,supabase,windows}.test.ts",
   "test/dispatcher/{hostile-receivers,idle,isolation,limits,retries,shutdown}.test.ts",
-  "test/ingest/outages.test.ts",
+  "test/ingest/{locked-rows,outages}.test.ts",
   "test/retry-scheduler/service.test.ts",
   "test/scripts/limits.test.ts",
 ];

@@ -244,3 +244,42 @@ describe("GET /api/webhook-delivery/stats", () => {
     }
   });
 });
+
+describe("times to the microsecond", () => {
+  test("before and after find exactly the rows on their side of a createdAt", async () => {
+    const { endpointId, ids } = await submitMany(3);
+    const at = (digits: string) => `2026-03-01T12:00:00.${digits}+00:00`;
+    for (const [index, digits] of ["123455", "123456", "123457"].entries())
+      await database.client
+        .from("webhook_deliveries")
+        .update({ created_at: at(digits) })
+        .eq("id", ids[index]!)
+        .throwOnError();
+    const list = async (query: string) =>
+      idsOf(
+        (await ingest.get(`?endpointId=${endpointId}&${query}`)).body
+          .deliveries,
+      );
+    const shown = await ingest.get(`?endpointId=${endpointId}`);
+    expect(shown.body.deliveries.map((each) => Object(each).createdAt)).toEqual(
+      [at("123457"), at("123456"), at("123455")],
+    );
+    for (const encode of [encodeURIComponent, (text: string) => text]) {
+      const middle = encode(at("123456"));
+      expect(await list(`before=${middle}`)).toEqual([ids[0]]);
+      expect(await list(`after=${middle}`)).toEqual([ids[2]]);
+      const nanoseconds = encode(at("1234560001"));
+      expect(await list(`before=${nanoseconds}`)).toEqual([ids[1], ids[0]]);
+      expect(await list(`after=${nanoseconds}`)).toEqual([ids[2]]);
+    }
+  });
+
+  test.each(["0000-01-01", "infinity", "2026-01-31T25:00:00Z"])(
+    "%s is refused",
+    async (text) => {
+      const { status, body } = await ingest.get(`?before=${text}`);
+      expect(status).toBe(422);
+      expect(body.issues[0]!.path).toBe("before");
+    },
+  );
+});

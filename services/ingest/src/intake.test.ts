@@ -3,6 +3,8 @@ import { createLogger } from "@pipeline/shared/logger";
 import { createSealer } from "@pipeline/shared/seal";
 import { describe, expect, test } from "vitest";
 import type { PlannedDelivery } from "./core/plan-delivery.ts";
+import { createHeldRows } from "./core/held-rows.ts";
+import { createCreation } from "./creation.ts";
 import { createIntake } from "./intake.ts";
 
 const logger = createLogger("test", "silent");
@@ -11,42 +13,60 @@ const logger = createLogger("test", "silent");
 function setUp() {
   const calls: number[] = [];
   const enqueued: string[] = [];
+  const looked: number[] = [];
   const nameOf = ({ delivery }: PlannedDelivery) =>
     (JSON.parse(delivery.payload) as { campaign: { name: string } }).campaign
       .name;
+  const create = (planned: PlannedDelivery[]) => {
+    calls.push(planned.length);
+    const names = new Set(planned.map(nameOf));
+    if (names.has("away"))
+      return Promise.reject(
+        new PipelineError("DATABASE_UNAVAILABLE", "away", {
+          contact: "unreached",
+        }),
+      );
+    if (names.has("refuse"))
+      return Promise.reject(new PipelineError("DATABASE_REFUSED", "22P05 bad"));
+    if (names.has("orphan"))
+      return Promise.reject(
+        new PipelineError("DATABASE_REFUSED", "no such lead", {
+          sqlState: "23503",
+        }),
+      );
+    return Promise.resolve(
+      planned.map(({ delivery }) => ({
+        creation: "created" as const,
+        id: delivery.id,
+        lead_id: null,
+        webhook_url: delivery.webhookUrl,
+        status: "pending",
+        attempt: 1,
+      })),
+    );
+  };
+  const held = createHeldRows();
+  const unsure: string[] = [];
   const intake = createIntake({
     lookups: {
       lead: () => Promise.resolve(null),
       endpoint: () => Promise.resolve(null),
     },
+    held,
+    create: createCreation({
+      held,
+      now: () => performance.now(),
+      unsure: {
+        add: (id, hasKey) => {
+          unsure.push(`${id} ${hasKey}`);
+        },
+      },
+      writes: { create },
+    }),
     writes: {
-      create: (planned: PlannedDelivery[]) => {
-        calls.push(planned.length);
-        const names = new Set(planned.map(nameOf));
-        if (names.has("away"))
-          return Promise.reject(
-            new PipelineError("DATABASE_UNAVAILABLE", "away"),
-          );
-        if (names.has("refuse"))
-          return Promise.reject(
-            new PipelineError("DATABASE_REFUSED", "22P05 bad"),
-          );
-        if (names.has("orphan"))
-          return Promise.reject(
-            new PipelineError("DATABASE_REFUSED", "no such lead", {
-              sqlState: "23503",
-            }),
-          );
-        return Promise.resolve(
-          planned.map(({ delivery }) => ({
-            creation: "created" as const,
-            id: delivery.id,
-            lead_id: null,
-            webhook_url: delivery.webhookUrl,
-            status: "pending",
-            attempt: 1,
-          })),
-        );
+      firstOfKeys: (keys: unknown[]) => {
+        looked.push(keys.length);
+        return Promise.resolve(keys.map(() => null));
       },
     },
     queue: {
@@ -70,7 +90,7 @@ function setUp() {
       campaignName,
       customFields,
     });
-  return { accept, calls, enqueued };
+  return { accept, calls, enqueued, unsure };
 }
 
 const statusOf = (

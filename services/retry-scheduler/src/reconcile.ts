@@ -1,10 +1,10 @@
 // Gives a home again to deliveries that are unfinished in Postgres and lost in Redis. Per page, in exactly this order:
 //   1. ask Postgres for the ids of unfinished rows;
-//   2. ask Redis which of them it holds nowhere: the suspects;
+//   2. ask Redis which of them it holds nowhere: the suspects, which it marks;
 //   3. read the suspects from Postgres: still unfinished? The recorder commits to Postgres before it removes a delivery
 //      from `homes`, so what had no home at 2 and is unfinished at 3 is lost. If 2 came after 3, a delivery that
 //      finished in between would be sent again;
-//   4. inject, unless somebody (ingest, another scheduler) has given it a home meanwhile: the script looks again.
+//   4. inject what still has its mark: if the delivery was enqueued, cancelled, deleted or sent again meanwhile, the mark is gone.
 import {
   deliveryFromRow,
   type DeliveryRow,
@@ -40,11 +40,14 @@ export function createReconcile(options: ReconcileOptions) {
 
   async function inject(suspects: string[]): Promise<number> {
     let injected = 0;
+    const finished = new Set(suspects);
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
       const results = await queue.reinject(unfinished.map(toInjection));
       injected += results.filter(Boolean).length;
+      for (const { id } of unfinished) finished.delete(id);
     }
+    await queue.unmark([...finished]);
     return injected;
   }
 

@@ -4,7 +4,12 @@ import {
   type SupabaseClient,
   unwrap,
 } from "@pipeline/shared/database";
-import type { DeliveryRow } from "@pipeline/shared/delivery-row";
+import {
+  DELIVERY_COLUMNS as ROW_COLUMNS,
+  deliveryFromRow,
+  type DeliveryRow,
+} from "@pipeline/shared/delivery-row";
+import type { Delivery } from "@pipeline/shared/entries";
 import type { Cursor } from "../core/cursor.ts";
 import {
   ATTEMPT_COLUMNS,
@@ -12,6 +17,7 @@ import {
   type StoredDelivery,
   type StoredDetail,
 } from "../core/delivery-view.ts";
+import type { RequestKey } from "../core/idempotency.ts";
 import type { PlannedDelivery } from "../core/plan-delivery.ts";
 import type { DatabaseGate } from "./database-gate.ts";
 
@@ -24,10 +30,20 @@ export interface CreatedRow {
   attempt: number;
 }
 
-/** As the database function answers; its column keeps the name that the services before this one read. */
+/** As the database functions answer; their column keeps the name that the services before this one read. */
 type CreatedAnswer = Omit<CreatedRow, "creation"> & {
+  /** From 1. */
+  position: number;
   outcome: CreatedRow["creation"];
 };
+
+function toCreatedRow({
+  outcome,
+  position: _position,
+  ...row
+}: CreatedAnswer): CreatedRow {
+  return { ...row, creation: outcome };
+}
 
 export interface DeliveryFilter {
   deliveryId?: string | undefined;
@@ -52,8 +68,9 @@ interface StatusCount {
   last_24_hours: number;
 }
 
-/** A restarted row is a whole one; the API shows its public part. */
+/** A restarted row is sent again, and the API shows its public part. */
 export type RestartedRow = DeliveryRow & StoredDelivery;
+const RESTARTED_COLUMNS = `${ROW_COLUMNS},response_status,last_error,sent_at,created_at,updated_at`;
 
 /** What is null is left out: the database reads a fifth less. */
 function insertable({
@@ -89,7 +106,8 @@ function newRow({ delivery }: PlannedDelivery): CreatedRow {
   };
 }
 
-export function createDeliveryWrites(
+/** Rows that requests create. Reading them is for what became of a creation that was not answered. */
+export function createDeliveryCreations(
   { client, callWithText }: Database,
   gate: DatabaseGate,
 ) {
@@ -101,18 +119,74 @@ export function createDeliveryWrites(
         callWithText<CreatedAnswer[]>("create_deliveries", text),
       );
       if (rows.length === 0) return planned.map(newRow);
-      return rows.map(({ outcome, ...row }) => ({ ...row, creation: outcome }));
+      return rows.map(toCreatedRow);
     },
 
-    /** Null when there is no such delivery. */
+    /** Per key its first delivery, deleted or not; null for a new key. */
+    firstOfKeys: async (keys: RequestKey[]): Promise<(CreatedRow | null)[]> => {
+      const text = JSON.stringify(
+        keys.map(({ key, hash }) => ({
+          idempotency_key: key,
+          request_hash: hash,
+        })),
+      );
+      const rows = await gate.run(() =>
+        callWithText<CreatedAnswer[]>("deliveries_of_keys", text),
+      );
+      const found = new Map(rows.map((row) => [row.position, row]));
+      return keys.map((_key, index) => {
+        const row = found.get(index + 1);
+        return row === undefined ? null : toCreatedRow(row);
+      });
+    },
+
+    /** From here on they are never sent, not even if their creation comes later. */
+    withdraw: async (ids: string[]): Promise<void> => {
+      const args = { delivery_ids: ids };
+      await gate.run(() => unwrap(client.rpc("withdraw_deliveries", args)));
+    },
+
+    /** Those of the deliveries that are stored and have not been attempted. */
+    pending: async (ids: string[]): Promise<Delivery[]> => {
+      const rows = await gate.run(() =>
+        unwrap(
+          client
+            .from("webhook_deliveries")
+            .select<string, DeliveryRow>(ROW_COLUMNS)
+            .in("id", ids)
+            .eq("status", "pending"),
+        ),
+      );
+      return rows.map(deliveryFromRow);
+    },
+  };
+}
+
+export type DeliveryCreations = ReturnType<typeof createDeliveryCreations>;
+
+/** What a person does to a row by hand. */
+export function createDeliveryWrites(
+  client: SupabaseClient,
+  gate: DatabaseGate,
+) {
+  return {
+    /**
+     * Null when it is not restarted: there is no such delivery, its endpoint was deleted, or `onlyFailed` and it is not
+     * failed.
+     */
     restart: async (
       id: string,
       scheduleLength: number,
+      onlyFailed: boolean,
     ): Promise<RestartedRow | null> => {
-      const args = { delivery_id: id, schedule_length: scheduleLength };
-      const rows = await gate.run(() =>
-        unwrap<RestartedRow[]>(client.rpc("restart_delivery", args)),
-      );
+      const args = {
+        delivery_id: id,
+        schedule_length: scheduleLength,
+        only_failed: onlyFailed,
+      };
+      const rows = (await gate.run(() =>
+        unwrap(client.rpc("restart_delivery", args).select(RESTARTED_COLUMNS)),
+      )) as RestartedRow[];
       return rows[0] ?? null;
     },
 
@@ -124,6 +198,16 @@ export function createDeliveryWrites(
         ),
       );
       return rows[0]?.status ?? null;
+    },
+
+    /** Whether any of these deliveries, leads and endpoints was deleted. */
+    areDeleted: async (ids: string[]): Promise<boolean> => {
+      const rows = await gate.run(() =>
+        unwrap<{ id: string }[]>(
+          client.from("webhook_deletions").select("id").in("id", ids).limit(1),
+        ),
+      );
+      return rows.length > 0;
     },
 
     /** The row, cancelled unless it was finished; null when there is no such delivery. */
@@ -196,7 +280,7 @@ export function createDeliveryReads(
         const query = client
           .from("webhook_deliveries")
           .select(
-            `${DELIVERY_COLUMNS}, payload, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
+            `${DELIVERY_COLUMNS}, payload_text:sent_payload, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
           )
           .eq("id", id)
           .order("attempt_number", { referencedTable: "webhook_delivery_logs" })
