@@ -35,6 +35,34 @@ test.each(["success", "retry", "dead", "defer"] as const)(
   },
 );
 
+test("a dispatcher can start, also on a queue that has no groups", async () => {
+  await runOutOfMemory();
+  await queue().consumer("a").prepare();
+  const { redis, keys } = queue();
+  await redis.del(keys.stream);
+  await queue().consumer("a").prepare();
+  await queue().consumer("a").prepare();
+  expect(await redis.xinfo("GROUPS", keys.stream)).toHaveLength(1);
+});
+
+test("a record that is refused for good does not keep the log from draining", async () => {
+  const entry = await queue().inFlight("a");
+  await queue().settleOne("a", entry, { kind: "success" });
+  await runOutOfMemory();
+  const recorder = queue().recorder("a");
+  const [logged] = await recorder.read(10, 1);
+  const now = Date.now();
+  await recorder.setAside(
+    { ...logged!, ...entry, entryId: logged!.entryId },
+    "no",
+    now,
+  );
+  expect(await queue().log()).toEqual([]);
+  expect(await queue().home(entry.deliveryId)).toBeNull();
+  const [letter] = await queue().dead();
+  expect(letter!.fields).toMatchObject({ kind: "record", reason: "no" });
+});
+
 test("reads, admits and keeps entries", async () => {
   await queue().redis.xadd(
     queue().keys.stream,

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
 import { describe, expect, test } from "vitest";
 import { fieldsOf, NO_LIMIT, useQueue } from "../support/queue.ts";
 
@@ -21,6 +22,23 @@ describe("reinject", () => {
     expect(others).toEqual([]);
     expect(entry?.fields).toEqual(delivery.fields);
     expect(await queue().home(delivery.id)).toBe(entry?.entryId);
+  });
+
+  test("fills the queue up to the ceiling and says what has no room", async () => {
+    const waiting = await queue().inFlight("a");
+    await queue().settleOne("a", waiting, { kind: "retry", record: null });
+    const { redis, keys } = queue();
+    const bounded = createReconcileQueue(redis, keys, 3);
+    const [first, second, third] = [lost(), lost(Date.now() + 60_000), lost()];
+    expect(await bounded.reinject([first, second, third, first])).toEqual([
+      true,
+      true,
+      null,
+      false,
+    ]);
+    expect(await queue().home(third.id)).toBeNull();
+    await queue().retries.cancel(waiting.deliveryId);
+    expect(await bounded.reinject([third])).toEqual([true]);
   });
 
   test("puts a delivery that is due later back among the retries, at its time", async () => {

@@ -1,5 +1,5 @@
 // Tells temporary faults from refusals, by the code in Postgres's or PostgREST's answer.
-import { PipelineError } from "./errors.ts";
+import { errorMessage, PipelineError } from "./errors.ts";
 
 export interface DatabaseError {
   message: string;
@@ -14,6 +14,9 @@ export interface DatabaseError {
  */
 const REFUSALS = /^(22\w{3}|23\w{3}|54\w{3}|P0001|PGRST102)$/;
 const SQL_STATE = /^[0-9A-Z]{5}$/;
+
+/** Of a gateway, for a body that it does not pass on: halving the batch helps, repeating it does not. */
+const TOO_LARGE = 413;
 
 /** A refusal may quote the refused value, which may be very long. */
 const LONGEST_MESSAGE = 300;
@@ -32,11 +35,18 @@ export function databaseFault(
       ? " (is SUPABASE_SERVICE_ROLE_KEY the service role's?)"
       : "";
   return new PipelineError(
-    REFUSALS.test(code) ? "DATABASE_REFUSED" : "DATABASE_UNAVAILABLE",
+    REFUSALS.test(code) || status === TOO_LARGE
+      ? "DATABASE_REFUSED"
+      : "DATABASE_UNAVAILABLE",
     `Supabase answered ${status} ${code}: ${message.slice(0, LONGEST_MESSAGE)}${hint}`.replaceAll(
       /\s+/g,
       " ",
     ),
     SQL_STATE.test(code) ? { sqlState: code } : {},
   );
+}
+
+/** Whether a gateway refused the call because of its size. */
+export function isTooLarge(error: unknown): boolean {
+  return errorMessage(error).startsWith(`Supabase answered ${TOO_LARGE} `);
 }

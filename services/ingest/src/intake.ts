@@ -6,7 +6,9 @@ import { type Batcher, createBatcher } from "@pipeline/shared/batcher";
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Logger } from "@pipeline/shared/logger";
+import { sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { Sealer } from "@pipeline/shared/seal";
+import { createUploadSize } from "@pipeline/shared/upload-size";
 import type { CreatedRow, DeliveryWrites } from "./adapters/delivery-rows.ts";
 import type { Lookups } from "./adapters/lookups.ts";
 import type { Queue } from "./adapters/queue.ts";
@@ -28,8 +30,6 @@ const FLUSHES_AT_ONCE = 4;
 const PARTIAL_FLUSHES_AT_ONCE = 2;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
-/** A larger call would keep the database busy for longer than a request may wait. */
-const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
 export interface Accepted {
   receipt: Receipt;
@@ -54,20 +54,7 @@ export interface Intake {
   drain: () => Promise<void>;
 }
 
-/** Consecutive deliveries whose payloads fit into one call. */
-function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
-  const groups: PlannedDelivery[][] = [];
-  let bytes = Infinity;
-  for (const plan of planned) {
-    bytes += plan.delivery.payload.length;
-    if (bytes > MAX_CALL_BYTES) {
-      groups.push([]);
-      bytes = plan.delivery.payload.length;
-    }
-    groups.at(-1)!.push(plan);
-  }
-  return groups;
-}
+const sizeOfPlan = ({ delivery }: PlannedDelivery) => sizeOf(delivery.payload);
 
 function accepted(row: CreatedRow | null): Result<Accepted> {
   if (row === null) return { ok: false, refusal: UNAVAILABLE };
@@ -87,12 +74,14 @@ function accepted(row: CreatedRow | null): Result<Accepted> {
 export function createIntake(options: IntakeOptions): Intake {
   const { lookups, writes, queue, sealer, maxAttempts, logger, warn } = options;
 
+  const uploads = createUploadSize(() => performance.now());
+
   /** Null per delivery when the database is away: a value, so that the results of earlier calls are not lost. */
   async function create(
     planned: PlannedDelivery[],
   ): Promise<(CreatedRow | null)[]> {
     try {
-      return await writes.create(planned);
+      return await uploads.run(() => writes.create(planned));
     } catch (error) {
       if (!hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
       warn("deliveries.not_stored", {
@@ -176,7 +165,7 @@ export function createIntake(options: IntakeOptions): Intake {
     const room = await queue.takeRoom(planned.length);
     try {
       const results: Result<Accepted>[] = [];
-      for (const group of splitBySize(planned.slice(0, room)))
+      for (const group of uploads.split(planned.slice(0, room), sizeOfPlan))
         results.push(...(await store(group)));
       while (results.length < planned.length)
         results.push({ ok: false, refusal: QUEUE_FULL });

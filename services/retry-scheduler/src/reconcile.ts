@@ -12,6 +12,7 @@ import {
 import { toFields } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import type { ReconcileQueue } from "@pipeline/shared/queue/reconcile";
+import { isOutOfMemory } from "@pipeline/shared/redis";
 import type { UnfinishedRows } from "./unfinished-rows.ts";
 
 const PAGE_SIZE = 500;
@@ -38,14 +39,21 @@ function toInjection(row: DeliveryRow) {
 export function createReconcile(options: ReconcileOptions) {
   const { queue, rows, logger } = options;
 
-  async function inject(suspects: string[]): Promise<number> {
+  /** When Redis has no room, the rows wait in Postgres for a later pass. */
+  async function inject(suspects: string[]) {
     let injected = 0;
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
-      const results = await queue.reinject(unfinished.map(toInjection));
-      injected += results.filter(Boolean).length;
+      try {
+        const results = await queue.reinject(unfinished.map(toInjection));
+        injected += results.filter(Boolean).length;
+        if (results.includes(null)) return { injected, hasRoom: false };
+      } catch (error) {
+        if (!isOutOfMemory(error)) throw error;
+        return { injected, hasRoom: false };
+      }
     }
-    return injected;
+    return { injected, hasRoom: true };
   }
 
   async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
@@ -55,9 +63,11 @@ export function createReconcile(options: ReconcileOptions) {
     for (;;) {
       signal.throwIfAborted();
       const ids: string[] = await rows.page(overdueAt, afterId, PAGE_SIZE);
-      injected += await inject(await queue.homeless(ids));
+      const result = await inject(await queue.homeless(ids));
+      injected += result.injected;
       examined += ids.length;
-      if (ids.length < PAGE_SIZE) break;
+      if (!result.hasRoom) logger.warn({ examined }, "reconcile.no_room");
+      if (!result.hasRoom || ids.length < PAGE_SIZE) break;
       afterId = ids.at(-1)!;
     }
     if (injected > 0) options.onReconciled(injected);

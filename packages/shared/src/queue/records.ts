@@ -41,13 +41,7 @@ export function createRecords(options: ReaderOptions): Records {
   const { commands, keys } = options;
   const reader = createGroupReader(options, keys.log, RECORDERS_GROUP);
   const removeRecorded = queueScript(commands, keys, "recorded");
-
-  const recorded: Records["recorded"] = async (entries) =>
-    (await removeRecorded(
-      RECORDERS_GROUP,
-      ...entries.map(({ entryId }) => entryId),
-      ...entries.map(({ deliveryId }) => deliveryId),
-    )) as number;
+  const setAside = queueScript(commands, keys, "set-aside");
 
   return {
     prepare: reader.prepare,
@@ -57,12 +51,16 @@ export function createRecords(options: ReaderOptions): Records {
       (await reader.read(count, waitMs)).map(toLogEntry),
     claim: async (count, idleMs) =>
       (await reader.claim(count, idleMs)).map(toLogEntry),
-    recorded,
+    recorded: async (entries) =>
+      (await removeRecorded(
+        RECORDERS_GROUP,
+        ...entries.map(({ entryId }) => entryId),
+        ...entries.map(({ deliveryId }) => deliveryId),
+      )) as number,
     setAside: async (entry, reason, now) => {
-      const letter = recordLetter(entry, reason, now);
-      await commands.xadd(keys.dead, "*", ...flatten(letter));
-      // Removed at once: the batch may be repeated because of another record, which must not add this letter again.
-      await recorded([entry]);
+      const { entryId, deliveryId } = entry;
+      const letter = flatten(recordLetter(entry, reason, now));
+      await setAside(RECORDERS_GROUP, entryId, deliveryId, ...letter);
     },
   };
 }

@@ -1,5 +1,6 @@
 // Deliveries that wait for another attempt, and those that a person sends again or takes out.
 import type { Redis } from "ioredis";
+import { BATCH_BYTES } from "./batch-size.ts";
 import { type Fields, flatten } from "./fields.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
@@ -24,7 +25,10 @@ export interface Promotion {
 }
 
 export interface Retries {
-  /** Moves up to `limit` due retries to the stream, all of them or none. `now`: ms since 1970, for dead letters. */
+  /**
+   * Moves up to `limit` due retries to the stream, fewer when they are large: then `nextMs` is 0. `now`: ms since 1970, for
+   * dead letters.
+   */
   promote: (limit: number, now: number) => Promise<Promotion>;
   /** Puts the delivery into the stream again; with `deadEntryId` that dead letter is removed in the same step. */
   requeue: (
@@ -42,7 +46,11 @@ export function createRetries(redis: Redis, keys: Keys): Retries {
   const cancel = queueScript(redis, keys, "cancel");
   return {
     promote: async (limit, now) => {
-      const reply = await promote(limit, new Date(now).toISOString());
+      const reply = await promote(
+        limit,
+        BATCH_BYTES,
+        new Date(now).toISOString(),
+      );
       const [moved, nextMs, unreadable, hasEpoch] = reply as [
         number,
         number,
