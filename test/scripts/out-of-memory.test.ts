@@ -35,6 +35,26 @@ test.each(["success", "retry", "dead", "defer"] as const)(
   },
 );
 
+test("holds a hundred retries and leaves the others to their rows in Postgres", async () => {
+  const entries = [];
+  for (let n = 0; n < 102; n++) entries.push(await queue().inFlight("a"));
+  const [deferred, ...retried] = entries;
+  await runOutOfMemory();
+  for (const entry of retried)
+    expect(await queue().settleOne("a", entry, { kind: "retry" })).toBe(
+      "settled",
+    );
+  const { redis, keys } = queue();
+  expect(await redis.zcard(keys.retries)).toBe(100);
+  const { deliveryId } = retried.at(-1)!;
+  expect(await queue().home(deliveryId)).toMatch(/^log:/);
+  expect(await queue().retryFields(deliveryId)).toBeNull();
+  // What was not sent has no record, so no row says that it is unfinished.
+  await queue().settleOne("a", deferred!, { kind: "defer", record: null });
+  expect(await redis.zcard(keys.retries)).toBe(101);
+  expect(await queue().waiting()).toEqual([]);
+});
+
 test("a dispatcher can start, also on a queue that has no groups", async () => {
   await runOutOfMemory();
   await queue().consumer("a").prepare();

@@ -17,7 +17,21 @@ export interface QueueCounts {
   unrecorded: number;
 }
 
+/** Bytes where nothing else is said; 0 where the server does not tell. */
+export interface MemoryUse {
+  /** Outcomes in the log, and their size. */
+  unrecorded: number;
+  unrecordedBytes: number;
+  dead: number;
+  deadBytes: number;
+  /** What the server compares with `max`. */
+  used: number;
+  /** Its `maxmemory`; 0: no limit. */
+  max: number;
+}
+
 export interface Inspection {
+  memory: () => Promise<MemoryUse>;
   locate: (deliveryId: string) => Promise<Place>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
@@ -31,6 +45,7 @@ export interface Inspection {
 
 export function createInspection(redis: Redis, keys: Keys): Inspection {
   const locate = queueScript(redis, keys, "locate");
+  const memory = queueScript(redis, keys, "memory-use");
 
   async function inFlight(): Promise<number> {
     try {
@@ -57,6 +72,12 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
 
   return {
     locate: async (deliveryId) => (await locate(deliveryId)) as Place,
+    memory: async () => {
+      const reply = (await memory()) as number[];
+      const [unrecorded, unrecordedBytes, dead, deadBytes, used, max] =
+        reply as [number, number, number, number, number, number];
+      return { unrecorded, unrecordedBytes, dead, deadBytes, used, max };
+    },
     waiting,
     inFlight,
     retries,
