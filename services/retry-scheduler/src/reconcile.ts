@@ -12,6 +12,7 @@ import {
 import { toFields } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import type { ReconcileQueue } from "@pipeline/shared/queue/reconcile";
+import { isOutOfMemory } from "@pipeline/shared/redis";
 import type { UnfinishedRow, UnfinishedRows } from "./unfinished-rows.ts";
 
 const PAGE_SIZE = 500;
@@ -38,17 +39,24 @@ function toInjection(row: DeliveryRow) {
 export function createReconcile(options: ReconcileOptions) {
   const { queue, rows, logger } = options;
 
-  async function inject(suspects: string[]): Promise<number> {
+  /** When Redis has no room, the rows wait in Postgres for a later pass. */
+  async function inject(suspects: string[]) {
     let injected = 0;
     const finished = new Set(suspects);
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
-      const results = await queue.reinject(unfinished.map(toInjection));
-      injected += results.filter(Boolean).length;
+      try {
+        const results = await queue.reinject(unfinished.map(toInjection));
+        injected += results.filter(Boolean).length;
+        if (results.includes(null)) return { injected, hasRoom: false };
+      } catch (error) {
+        if (!isOutOfMemory(error)) throw error;
+        return { injected, hasRoom: false };
+      }
       for (const { id } of unfinished) finished.delete(id);
     }
     await queue.unmark([...finished]);
-    return injected;
+    return { injected, hasRoom: true };
   }
 
   async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
@@ -58,9 +66,13 @@ export function createReconcile(options: ReconcileOptions) {
     for (;;) {
       signal.throwIfAborted();
       const page: UnfinishedRow[] = await rows.page(overdueAt, last, PAGE_SIZE);
-      injected += await inject(await queue.homeless(page.map(({ id }) => id)));
+      const result = await inject(
+        await queue.homeless(page.map(({ id }) => id)),
+      );
+      injected += result.injected;
       examined += page.length;
-      if (page.length < PAGE_SIZE) break;
+      if (!result.hasRoom) logger.warn({ examined }, "reconcile.no_room");
+      if (!result.hasRoom || page.length < PAGE_SIZE) break;
       last = page.at(-1)!;
     }
     if (injected > 0) options.onReconciled(injected);
