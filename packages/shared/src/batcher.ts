@@ -8,6 +8,11 @@ export interface BatcherOptions<Item, Result> {
   maxConcurrent: number;
   /** The same limit for batches that are not full. Fewer calls at once mean larger calls, which cost less per item. */
   maxConcurrentPartial: number;
+  /**
+   * A batch that has run for longer than `afterMs` no longer counts to these limits, so that what comes after a slow batch
+   * need not wait for it; `maxBatches` may be slow at once. Without this, every batch counts until it ends.
+   */
+  slow?: { afterMs: number; maxBatches: number };
   /** Resolves to one result per item, in order. A rejection rejects every item of the batch. */
   run: (items: Item[]) => Promise<Result[]>;
 }
@@ -30,6 +35,7 @@ export function createBatcher<Item, Result>(
   let waiting: Waiting<Item, Result>[] = [];
   let timer: NodeJS.Timeout | undefined;
   const running = new Set<Promise<void>>();
+  let slow = 0;
 
   async function run(batch: Waiting<Item, Result>[]): Promise<void> {
     try {
@@ -45,9 +51,25 @@ export function createBatcher<Item, Result>(
     if (waiting.length === 0) return false;
     const isFull = waiting.length >= options.maxItems;
     return (
-      running.size <
+      running.size - slow <
       (isFull ? options.maxConcurrent : options.maxConcurrentPartial)
     );
+  }
+
+  function watch(): () => void {
+    if (options.slow === undefined) return () => undefined;
+    const { afterMs, maxBatches } = options.slow;
+    let isSlow = false;
+    const slowTimer = setTimeout(() => {
+      if (slow >= maxBatches) return;
+      isSlow = true;
+      slow++;
+      if (timer === undefined) flush();
+    }, afterMs);
+    return () => {
+      clearTimeout(slowTimer);
+      if (isSlow) slow--;
+    };
   }
 
   function flush(): void {
@@ -56,8 +78,10 @@ export function createBatcher<Item, Result>(
     while (mayStart()) {
       const batch = waiting.slice(0, options.maxItems);
       waiting = waiting.slice(options.maxItems);
+      const stopWatch = watch();
       const round = run(batch).finally(() => {
         running.delete(round);
+        stopWatch();
         if (waiting.length > 0 && timer === undefined) flush();
       });
       running.add(round);

@@ -25,6 +25,7 @@ import {
 import { createSealer } from "@pipeline/shared/seal";
 import { createDeliver } from "./attempt/deliver.ts";
 import { createEndpoints } from "./attempt/endpoints.ts";
+import { createReadEndpoints } from "./attempt/read-endpoints.ts";
 import { createHttpSender } from "./attempt/http-sender.ts";
 import { createReport } from "./attempt/report.ts";
 import { createSettler } from "./attempt/settler.ts";
@@ -45,6 +46,9 @@ import { createLimiter, unlimited } from "./taking/limiter.ts";
 import { createPermits } from "./taking/permits.ts";
 
 const DATABASE_TIMEOUT_MS = 10_000;
+/** Nobody waits that long for a look-up; what comes later is kept for the next delivery. */
+const LOOKUP_TIMEOUT_MS = 3000;
+const LOOKUP_CONNECTIONS = 2;
 const METRICS_LOG_INTERVAL_MS = 60_000;
 /** A name that cannot be resolved must not hold its slot for as long as a receiver that is slow. */
 const LONGEST_LOOKUP_MS = 4000;
@@ -65,6 +69,13 @@ export function createApp(config: Config, logger: Logger) {
     config.supabaseUrl,
     config.serviceRoleKey,
     DATABASE_TIMEOUT_MS,
+  );
+  // Apart from the recorder's, whose calls may be large and slow.
+  const forLookups = createDatabase(
+    config.supabaseUrl,
+    config.serviceRoleKey,
+    LOOKUP_TIMEOUT_MS,
+    LOOKUP_CONNECTIONS,
   );
   const stopping = new AbortController();
   const { signal } = stopping;
@@ -98,7 +109,9 @@ export function createApp(config: Config, logger: Logger) {
   });
   const settler = createSettler({ queue, logger });
   const { deliver, defer, giveUp } = createDeliver({
-    endpoints: createEndpoints(database.client, now),
+    endpoints: createEndpoints(createReadEndpoints(forLookups.client), () =>
+      performance.now(),
+    ),
     sender,
     settler,
     sealer: createSealer(config.encryptionKey),
@@ -254,7 +267,7 @@ export function createApp(config: Config, logger: Logger) {
       await shutdown();
       logMetrics(); // of the last, incomplete interval
       await opsServer?.close();
-      await database.close();
+      await Promise.all([database.close(), forLookups.close()]);
       for (const redis of [commands, blocking, logBlocking]) redis.disconnect();
       logger.info("[WEBHOOK_WORKER] Stopped");
     },

@@ -34,8 +34,8 @@ const answer = (
 ): SendResult => ({ kind: "answer", status, headers, body: "a body" });
 const delivered: RecordInput = {
   delivery,
-  maxAttempts: 4,
   url: "https://x.test/hook",
+  maxAttempts: 4,
   startedAt,
   durationMs: 12.4,
   result: answer(200),
@@ -146,7 +146,10 @@ test("410 disables the endpoint it came from, and nothing without an endpoint", 
     isGone: true,
   };
   const changes = { result: answer(410), outcome: gone, decision: dead };
-  expect(recordOf(changes).disable_endpoint).toBe("e-1");
+  expect(recordOf(changes)).toMatchObject({
+    disable_endpoint: "e-1",
+    answered_url: "https://x.test/hook",
+  });
   const noEndpoint = { ...delivery, endpointId: null };
   expect(recordOf({ ...changes, delivery: noEndpoint })).not.toHaveProperty(
     "disable_endpoint",
@@ -189,6 +192,9 @@ test("what Postgres cannot hold is taken out of the payload and of the response"
   });
   const record = JSON.parse(text) as AttemptRecord;
   expect(record.delivery?.["payload"]).toBe(String.raw`{"a":"\ufffd"}`);
+  expect(record.delivery?.["payload_text"]).toBe(
+    String.raw`{"a":"\u0000\ud800"}`,
+  );
   expect(record.response_body).toBe("xy");
 });
 

@@ -19,15 +19,17 @@ export interface AttemptRecord {
   retry_at?: string;
   signature?: string;
   disable_endpoint?: string;
+  /** With `disable_endpoint`: the endpoint is left alone if it has been given another URL since. */
+  answered_url?: string;
   /** The row to make first; left out when ingest has made it. */
   delivery?: Record<string, string | number | null>;
 }
 
 export interface RecordInput {
   delivery: Delivery;
-  maxAttempts: number;
   /** Where it was sent; null when it was not. */
   url: string | null;
+  maxAttempts: number;
   /** Ms since 1970. */
   startedAt: number;
   durationMs: number;
@@ -107,8 +109,10 @@ export function attemptRecord(attempt: RecordInput): string {
     delivery.endpointId !== null
   ) {
     record.disable_endpoint = delivery.endpointId;
+    if (attempt.url !== null) record.answered_url = attempt.url;
   }
   if (!delivery.isPersisted) {
+    const payload = storableJson(delivery.payload);
     record.delivery = {
       lead_id: delivery.leadId,
       client_id: delivery.clientId,
@@ -116,7 +120,9 @@ export function attemptRecord(attempt: RecordInput): string {
       event: delivery.event,
       format: delivery.format,
       webhook_url: delivery.webhookUrl,
-      payload: storableJson(delivery.payload),
+      payload,
+      // What was sent, and is sent again, where the text of the record cannot say it.
+      ...(payload !== delivery.payload && { payload_text: delivery.payload }),
       secret: delivery.secret,
       headers: delivery.headers,
       max_attempts: attempt.maxAttempts,
@@ -129,7 +135,7 @@ export function attemptRecord(attempt: RecordInput): string {
 
 /**
  * A record that the database refused, without the texts that came from outside, so that at least the outcome is kept. A
- * payload that jsonb cannot hold is kept as a JSON string.
+ * payload that it cannot hold is kept as a JSON string.
  */
 export function plainRecord(
   record: AttemptRecord,
@@ -146,11 +152,13 @@ export function plainRecord(
     .slice(0, LONGEST_ERROR);
   if (record.status !== "success") plain.error = error;
   if (record.delivery === undefined) return plain;
+  const {
+    payload,
+    payload_text: text = payload,
+    ...delivery
+  } = record.delivery;
   return {
     ...plain,
-    delivery: {
-      ...record.delivery,
-      payload: JSON.stringify(String(record.delivery["payload"])),
-    },
+    delivery: { ...delivery, payload: JSON.stringify(String(text)) },
   };
 }
