@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 /** Files that promise how soon or how often something happens, so that a busy machine can make them fail. */
 const TIMING = [
   "test/crash/{redis,supabase,windows}.test.ts",
-  "test/dispatcher/{hostile-receivers,isolation,limits,retries,shutdown}.test.ts",
-  "test/ingest/outages.test.ts",
+  "test/dispatcher/{hostile-receivers,idle,isolation,limits,retries,shutdown}.test.ts",
+  "test/ingest/{locked-rows,outages}.test.ts",
   "test/retry-scheduler/service.test.ts",
   "test/scripts/limits.test.ts",
 ];

@@ -137,7 +137,15 @@ export async function startSupabaseProxy() {
   const upstream = new URL(inject("stack").supabaseUrl);
   const calls: string[] = [];
   const silent = new Set<ServerResponse>();
-  let mode: "open" | "slow" | "down" | "silent" = "open";
+  let mode:
+    | "open"
+    | "slow"
+    | "down"
+    | "silent"
+    /** Passed on, and then: the connection is reset, the answer comes too late, a gateway answers in its place. */
+    | "lost"
+    | "late"
+    | "bad gateway" = "open";
   const server = createServer((request, response) => {
     calls.push(request.url ?? "");
     if (mode === "silent") {
@@ -158,10 +166,27 @@ export async function startSupabaseProxy() {
         headers: request.headers,
       },
       (reply) => {
+        if (mode === "lost") {
+          request.socket.resetAndDestroy();
+          reply.resume();
+          return;
+        }
+        if (mode === "bad gateway") {
+          response.writeHead(502, { "content-type": "text/html" });
+          response.end("<html>Bad Gateway</html>");
+          reply.resume();
+          return;
+        }
+        if (mode === "late") {
+          silent.add(response);
+          reply.resume();
+          return;
+        }
         response.writeHead(reply.statusCode ?? 500, reply.headers);
         reply.pipe(response);
       },
     );
+    forwarded.on("error", () => response.destroy());
     if (mode === "slow") setTimeout(() => request.pipe(forwarded), SLOW_MS);
     else request.pipe(forwarded);
   });
@@ -174,6 +199,8 @@ export async function startSupabaseProxy() {
     set: (next: typeof mode) => {
       mode = next;
     },
+    /** Resets the connections that are in use or idle. */
+    cut: () => server.closeAllConnections(),
     close: () => {
       server.closeAllConnections();
       server.close();

@@ -11,6 +11,11 @@ export interface BatcherOptions<Item, Result> {
   maxConcurrent: number;
   /** The same limit for batches that are not full. Fewer calls at once mean larger calls, which cost less per item. */
   maxConcurrentPartial: number;
+  /**
+   * A batch that has run for longer than `afterMs` no longer counts to these limits, so that what comes after a slow batch
+   * need not wait for it; `maxBatches` may be slow at once. Without this, every batch counts until it ends.
+   */
+  slow?: { afterMs: number; maxBatches: number };
   /** Resolves to one result per item, in order. A rejection rejects every item of the batch. */
   run: (items: Item[]) => Promise<Result[]>;
 }
@@ -36,6 +41,7 @@ export function createBatcher<Item, Result>(
   let waitingBytes = 0;
   let timer: NodeJS.Timeout | undefined;
   const running = new Set<Promise<void>>();
+  let slow = 0;
 
   async function run(batch: Waiting<Item, Result>[]): Promise<void> {
     try {
@@ -47,15 +53,8 @@ export function createBatcher<Item, Result>(
     }
   }
 
-  const isFull = () => waiting.length >= maxItems || waitingBytes >= maxBytes;
-
-  function mayStart(): boolean {
-    if (waiting.length === 0) return false;
-    return (
-      running.size <
-      (isFull() ? options.maxConcurrent : options.maxConcurrentPartial)
-    );
-  }
+  const isFull = () =>
+    waiting.length >= maxItems || waitingBytes >= maxBytes;
 
   function nextBatch(): Waiting<Item, Result>[] {
     let count = 0;
@@ -71,12 +70,38 @@ export function createBatcher<Item, Result>(
     return batch;
   }
 
+  function mayStart(): boolean {
+    if (waiting.length === 0) return false;
+    return (
+      running.size - slow <
+      (isFull() ? options.maxConcurrent : options.maxConcurrentPartial)
+    );
+  }
+
+  function watch(): () => void {
+    if (options.slow === undefined) return () => undefined;
+    const { afterMs, maxBatches } = options.slow;
+    let isSlow = false;
+    const slowTimer = setTimeout(() => {
+      if (slow >= maxBatches) return;
+      isSlow = true;
+      slow++;
+      if (timer === undefined) flush();
+    }, afterMs);
+    return () => {
+      clearTimeout(slowTimer);
+      if (isSlow) slow--;
+    };
+  }
+
   function flush(): void {
     clearTimeout(timer);
     timer = undefined;
     while (mayStart()) {
+      const stopWatch = watch();
       const round = run(nextBatch()).finally(() => {
         running.delete(round);
+        stopWatch();
         if (waiting.length > 0 && timer === undefined) flush();
       });
       running.add(round);

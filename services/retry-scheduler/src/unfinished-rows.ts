@@ -13,13 +13,19 @@ const MOST_ROWS = 100;
 
 const sizeOfRow = ({ payload_text }: DeliveryRow) => sizeOf(payload_text ?? "");
 
+/** A row, and when it should have moved on, as Postgres writes it. */
+export interface UnfinishedRow {
+  id: string;
+  due_at: string;
+}
+
 export interface UnfinishedRows {
-  /** Ids of rows that should have moved on before `overdueAt`, in id order, after `afterId` (null: from the first). */
+  /** Rows that should have moved on before `overdueAt`, in the order of that time, after `last` (null: from the first). */
   page: (
     overdueAt: string,
-    afterId: string | null,
+    last: UnfinishedRow | null,
     size: number,
-  ) => Promise<string[]>;
+  ) => Promise<UnfinishedRow[]>;
   /** Those of the rows that are still pending or sent, in chunks of a bounded size. */
   read: (ids: string[]) => AsyncGenerator<DeliveryRow[]>;
 }
@@ -27,18 +33,15 @@ export interface UnfinishedRows {
 export function createUnfinishedRows(client: SupabaseClient): UnfinishedRows {
   const readSize = createReadSize();
   return {
-    page: async (overdueAt, afterId, size) => {
-      const rows = (await unwrap(
-        client
-          .rpc("unfinished_deliveries", {
-            overdue_at: overdueAt,
-            after_id: afterId ?? NIL_UUID,
-            page_size: size,
-          })
-          .select("id"),
-      )) as { id: string }[];
-      return rows.map(({ id }) => id);
-    },
+    page: (overdueAt, last, size) =>
+      unwrap<UnfinishedRow[]>(
+        client.rpc("unfinished_deliveries", {
+          overdue_at: overdueAt,
+          after_due_at: last?.due_at ?? "-infinity",
+          after_id: last?.id ?? NIL_UUID,
+          page_size: size,
+        }),
+      ),
     read: async function* (ids) {
       for (let start = 0; start < ids.length;) {
         const count = readSize.fit(MOST_ROWS);

@@ -11,6 +11,7 @@ import {
 import { BATCH_BYTES } from "./batch-size.ts";
 import { DISPATCHERS_GROUP } from "./keys.ts";
 import { queueScript } from "./script.ts";
+import { createTextCheck } from "./undecodable.ts";
 
 export interface EntryOfDelivery {
   entryId: string;
@@ -61,6 +62,7 @@ export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
 export function createConsumer(options: ReaderOptions): Consumer {
   const { commands, keys, consumer } = options;
   const reader = createGroupReader(options, keys.stream, DISPATCHERS_GROUP);
+  const checkText = createTextCheck(commands, keys.stream);
   const admit = queueScript(commands, keys, "admit");
   const heartbeat = queueScript(commands, keys, "heartbeat");
   const settle = queueScript(commands, keys, "settle");
@@ -76,7 +78,7 @@ export function createConsumer(options: ReaderOptions): Consumer {
 
   return {
     prepare: reader.prepare,
-    read: reader.read,
+    read: async (count, waitMs) => checkText(await reader.read(count, waitMs)),
     claim: async (count, idleMs) => {
       const claimed: StreamEntry[] = [];
       // Large entries are claimed a few at a time.
@@ -85,7 +87,7 @@ export function createConsumer(options: ReaderOptions): Consumer {
         if (more.length === 0) break;
         claimed.push(...more);
       }
-      return claimed;
+      return checkText(claimed);
     },
     typicalBytes: reader.typicalBytes,
     wake: reader.wake,

@@ -1,10 +1,7 @@
-// Looks into the queue without changing it: where a delivery is, and how many are where.
+// Looks into the queue without changing it: how many deliveries are where.
 import { isGroupMissing, type Redis } from "../redis.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
-
-/** In the stream, among the retries, in the log (its outcome is on its way to Postgres), or not in Redis. */
-export type Place = "stream" | "retry" | "log" | "nowhere";
 
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
@@ -32,7 +29,6 @@ export interface MemoryUse {
 
 export interface Inspection {
   memory: () => Promise<MemoryUse>;
-  locate: (deliveryId: string) => Promise<Place>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
   inFlight: () => Promise<number>;
@@ -44,7 +40,6 @@ export interface Inspection {
 }
 
 export function createInspection(redis: Redis, keys: Keys): Inspection {
-  const locate = queueScript(redis, keys, "locate");
   const memory = queueScript(redis, keys, "memory-use");
 
   async function inFlight(): Promise<number> {
@@ -71,7 +66,6 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
   const unrecorded = () => redis.xlen(keys.log);
 
   return {
-    locate: async (deliveryId) => (await locate(deliveryId)) as Place,
     memory: async () => {
       const reply = (await memory()) as number[];
       const [unrecorded, unrecordedBytes, dead, deadBytes, used, max] =

@@ -6,6 +6,8 @@ import type { Fields } from "./fields.ts";
 import type { Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
+/** Longer than reading a page of rows may take; what is still marked then is looked at in the next pass. */
+const MARK_MS = 120_000;
 /** A full pass that takes longer than this is repeated. */
 const CANDIDATE_TTL_SECONDS = 3600;
 
@@ -17,10 +19,15 @@ export interface Injection {
 }
 
 export interface ReconcileQueue {
-  /** Resolves to those ids that have no home in Redis. At most about 5000 per call. */
+  /** Resolves to those ids that have no home in Redis, and marks them as lost. At most about 5000 per call. */
   homeless: (deliveryIds: string[]) => Promise<string[]>;
-  /** Per delivery: whether it was injected; false when it already had a home, null when the queue is full. */
+  /**
+   * Per delivery: whether it was injected; false when it has lost its mark, because something happened to it since, null when
+   * the queue is full.
+   */
   reinject: (deliveries: Injection[]) => Promise<(boolean | null)[]>;
+  /** Takes the marks off those that are not to be injected. */
+  unmark: (deliveryIds: string[]) => Promise<void>;
   /** False when Redis is new or has lost its data, so that every unfinished delivery must be checked. */
   hasEpoch: () => Promise<boolean>;
   /** Begins a full pass, or joins one that another scheduler has begun. Resolves to its mark. */
@@ -38,12 +45,14 @@ export function createReconcileQueue(
   const { epoch, epochCandidate } = keys;
   const homeless = queueScript(redis, keys, "homeless");
   const reinject = queueScript(redis, keys, "reinject");
+  const unmark = queueScript(redis, keys, "unmark");
+  const marker = randomUUID(); // one pass at a time
   return {
     homeless: async (deliveryIds) => {
       const found: string[] = [];
       for (let start = 0; start < deliveryIds.length;) {
         const ids = deliveryIds.slice(start);
-        const reply = await homeless(BATCH_BYTES, ...ids);
+        const reply = await homeless(marker, MARK_MS, BATCH_BYTES, ...ids);
         const [examined, ...without] = reply as [number, ...string[]];
         found.push(...without);
         start += examined;
@@ -57,10 +66,14 @@ export function createReconcileQueue(
       );
       const results: number[] = [];
       for (const group of splitBySize(items, ([, , text]) => sizeOf(text))) {
-        const reply = await reinject(maxLength, ...group.flat());
+        const reply = await reinject(marker, maxLength, ...group.flat());
         results.push(...(reply as number[]));
       }
       return results.map((result) => (result < 0 ? null : result === 1));
+    },
+
+    unmark: async (deliveryIds) => {
+      if (deliveryIds.length > 0) await unmark(marker, ...deliveryIds);
     },
 
     hasEpoch: async () => (await redis.exists(epoch)) === 1,

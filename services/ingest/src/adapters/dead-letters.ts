@@ -3,6 +3,7 @@ import { BATCH_BYTES, sizeOfFields } from "@pipeline/shared/queue/batch-size";
 import type { DeadLetter } from "@pipeline/shared/queue/dead-letter";
 import type { DeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { type DeadLetterFilter, matches } from "../core/dead-letter.ts";
+import { toMs } from "../core/instant.ts";
 import { reaching } from "./queue.ts";
 
 const READ_COUNT = 100;
@@ -12,7 +13,7 @@ const MAX_SCANNED = 20_000;
 
 export interface DeadLetterQuery extends DeadLetterFilter {
   limit: number;
-  /** ISO 8601; both exclude the moment itself. */
+  /** As `exactInstant` gives them; both exclude the moment itself. */
   before?: string | undefined;
   after?: string | undefined;
   /** Entry id where the last page ended. */
@@ -30,10 +31,10 @@ function bounds({ before, after, cursor }: DeadLetterQuery): {
   newest: string;
   oldest: string;
 } {
-  const newest = before === undefined ? "+" : `(${Date.parse(before)}-0`;
+  const newest = before === undefined ? "+" : `(${toMs(before, "up")}-0`;
   return {
     newest: cursor === undefined ? newest : `(${cursor}`,
-    oldest: after === undefined ? "-" : String(Date.parse(after) + 1),
+    oldest: after === undefined ? "-" : String(toMs(after, "down") + 1),
   };
 }
 

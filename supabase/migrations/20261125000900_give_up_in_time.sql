@@ -1,0 +1,56 @@
+-- No call of the services waits for somebody else's lock, or keeps a connection of PostgREST, for longer than its caller
+-- waits for the answer. Runs after every migration that redefines a function, because `create or replace` drops its settings.
+
+-- What the services know of endpoints, through a function because a read of the table itself cannot be given time limits.
+create or replace function public.endpoints_for_delivery(endpoint_ids uuid[])
+returns setof public.webhook_endpoints language sql stable security invoker set search_path = '' as $$
+  select * from public.webhook_endpoints where id = any (endpoint_ids);
+$$;
+
+-- Makes sure that deliveries whose creation was not answered are never sent. A row that is there is cancelled; for one that
+-- is not, a cancelled row takes its id, so that a creation that arrives late finds it taken. Waits for a creation that is
+-- about to commit, since both insert the same key. Returns the ids that were cancelled or taken; one that is missing has
+-- moved on.
+create or replace function public.withdraw_deliveries(delivery_ids uuid[])
+returns setof uuid language plpgsql security invoker set search_path = '' set enable_seqscan = off as $$
+declare
+  reason constant text := 'withdrawn: its creation was not confirmed in time, and the client was told so';
+begin
+  insert into public.webhook_deliveries (id, payload, status, last_error)
+  select w.id, '{}', 'cancelled', reason from unnest(delivery_ids) as w (id) order by w.id
+  on conflict (id) do nothing;
+
+  update public.webhook_deliveries d set status = 'cancelled', next_retry_at = null, last_error = reason, updated_at = now()
+  where d.id = any (delivery_ids) and d.status = 'pending';
+
+  return query select d.id from public.webhook_deliveries d where d.id = any (delivery_ids) and d.status = 'cancelled';
+end;
+$$;
+
+revoke execute on function public.endpoints_for_delivery(uuid[]), public.withdraw_deliveries(uuid[])
+  from public, anon, authenticated;
+grant execute on function public.endpoints_for_delivery(uuid[]), public.withdraw_deliveries(uuid[]) to service_role;
+
+-- `lock_timeout` acts inside the function. `statement_timeout` does not: PostgREST reads it from the function and sets it
+-- for the call's transaction (`db-hoisted-tx-settings`, part of its defaults). Both are shorter than the callers' own
+-- limits: 3 s for what an HTTP client waits for, 10 s for the recorder and the retry-scheduler.
+do $$
+declare
+  target record;
+begin
+  for target in
+    select p.oid::regprocedure as signature, limits.lock_ms, limits.statement_ms
+    from (values
+      ('create_deliveries', 300, 2000), ('withdraw_deliveries', 300, 2000),
+      ('restart_delivery', 300, 2000), ('cancel_delivery', 300, 2000),
+      ('leads_for_delivery', 300, 2000), ('endpoints_for_delivery', 300, 1000),
+      ('delivery_stats', 1000, 4000),
+      ('record_attempts', 300, 8000), ('unfinished_deliveries', 1000, 8000)
+    ) as limits (name, lock_ms, statement_ms)
+    join pg_catalog.pg_proc p on p.proname = limits.name and p.pronamespace = 'public'::regnamespace
+  loop
+    execute format('alter function %s set lock_timeout = %L', target.signature, target.lock_ms || 'ms');
+    execute format('alter function %s set statement_timeout = %L', target.signature, target.statement_ms || 'ms');
+  end loop;
+end
+$$;
