@@ -55,6 +55,20 @@ export function createBatcher<Item, Result>(
 
   const isFull = () => waiting.length >= maxItems || waitingBytes >= maxBytes;
 
+  function nextBatch(): Waiting<Item, Result>[] {
+    let count = 0;
+    let bytes = 0;
+    for (const { size } of waiting) {
+      if (count === maxItems || (count > 0 && bytes + size > maxBytes)) break;
+      count++;
+      bytes += size;
+    }
+    const batch = waiting.slice(0, count);
+    waiting = waiting.slice(count);
+    waitingBytes -= bytes;
+    return batch;
+  }
+
   function mayStart(): boolean {
     if (waiting.length === 0) return false;
     return (
@@ -77,20 +91,6 @@ export function createBatcher<Item, Result>(
       clearTimeout(slowTimer);
       if (isSlow) slow--;
     };
-  }
-
-  function nextBatch(): Waiting<Item, Result>[] {
-    let count = 0;
-    let bytes = 0;
-    for (const { size } of waiting) {
-      if (count === maxItems || (count > 0 && bytes + size > maxBytes)) break;
-      count++;
-      bytes += size;
-    }
-    const batch = waiting.slice(0, count);
-    waiting = waiting.slice(count);
-    waitingBytes -= bytes;
-    return batch;
   }
 
   function flush(): void {

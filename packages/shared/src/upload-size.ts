@@ -1,7 +1,7 @@
 // How many bytes to send to the database in one call. A batch that is too large for a slow line, or for a gateway on the way,
 // would fail each time it is repeated. So the size is halved when a call fails for want of time or room, and grows again
 // while calls are quick.
-import { isTooLarge } from "./database-fault.ts";
+import { isHeld, isTooLarge } from "./database-fault.ts";
 import { hasCode } from "./errors.ts";
 import { BATCH_BYTES, splitBySize } from "./queue/batch-size.ts";
 
@@ -16,6 +16,8 @@ export interface UploadSize {
     items: readonly Item[],
     sizeOf: (item: Item) => number,
   ) => Item[][];
+  /** Takes note of how a call went; `error` is null when it succeeded. Rows that somebody has locked say nothing about sizes. */
+  learn: (tookMs: number, error: unknown) => void;
   /** Runs a call and learns from it. */
   run: <Result>(call: () => Promise<Result>) => Promise<Result>;
 }
@@ -26,19 +28,27 @@ export function createUploadSize(now: () => number): UploadSize {
   const resize = (factor: number) => {
     bytes = Math.min(BATCH_BYTES, Math.max(LEAST_BYTES, bytes * factor));
   };
+  const learn: UploadSize["learn"] = (tookMs, error) => {
+    if (error === null) {
+      if (tookMs < QUICK_MS) resize(2);
+      else if (tookMs > SLOW_MS) resize(0.5);
+    } else if (
+      isTooLarge(error) ||
+      (hasCode(error, "DATABASE_UNAVAILABLE") && !isHeld(error))
+    )
+      resize(0.5);
+  };
   return {
     split: (items, sizeOf) => splitBySize(items, sizeOf, bytes),
+    learn,
     run: async (call) => {
       const startedAt = now();
       try {
         const result = await call();
-        const tookMs = now() - startedAt;
-        if (tookMs < QUICK_MS) resize(2);
-        else if (tookMs > SLOW_MS) resize(0.5);
+        learn(now() - startedAt, null);
         return result;
       } catch (error) {
-        if (hasCode(error, "DATABASE_UNAVAILABLE") || isTooLarge(error))
-          resize(0.5);
+        learn(now() - startedAt, error);
         throw error;
       }
     },

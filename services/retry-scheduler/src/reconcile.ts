@@ -39,24 +39,33 @@ function toInjection(row: DeliveryRow) {
 export function createReconcile(options: ReconcileOptions) {
   const { queue, rows, logger } = options;
 
-  /** When Redis has no room, the rows wait in Postgres for a later pass. */
+  /** Null for those that Redis has no room for: their rows wait in Postgres for a later pass. */
+  async function reinject(
+    unfinished: DeliveryRow[],
+  ): Promise<(boolean | null)[]> {
+    try {
+      return await queue.reinject(unfinished.map(toInjection));
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      return unfinished.map(() => null);
+    }
+  }
+
   async function inject(suspects: string[]) {
     let injected = 0;
-    const finished = new Set(suspects);
+    let hasRoom = true;
+    const marked = new Set(suspects);
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
-      try {
-        const results = await queue.reinject(unfinished.map(toInjection));
-        injected += results.filter(Boolean).length;
-        if (results.includes(null)) return { injected, hasRoom: false };
-      } catch (error) {
-        if (!isOutOfMemory(error)) throw error;
-        return { injected, hasRoom: false };
-      }
-      for (const { id } of unfinished) finished.delete(id);
+      const results = await reinject(unfinished);
+      injected += results.filter(Boolean).length;
+      for (const [i, { id }] of unfinished.entries())
+        if (results[i] !== null) marked.delete(id);
+      hasRoom = !results.includes(null);
+      if (!hasRoom) break;
     }
-    await queue.unmark([...finished]);
-    return { injected, hasRoom: true };
+    await queue.unmark([...marked]);
+    return { injected, hasRoom };
   }
 
   async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
@@ -66,9 +75,8 @@ export function createReconcile(options: ReconcileOptions) {
     for (;;) {
       signal.throwIfAborted();
       const page: UnfinishedRow[] = await rows.page(overdueAt, last, PAGE_SIZE);
-      const result = await inject(
-        await queue.homeless(page.map(({ id }) => id)),
-      );
+      const ids = page.map(({ id }) => id);
+      const result = await inject(await queue.homeless(ids));
       injected += result.injected;
       examined += page.length;
       if (!result.hasRoom) logger.warn({ examined }, "reconcile.no_room");

@@ -1,7 +1,7 @@
 -- For reconcile: puts deliveries that Redis has lost back, into the stream or among the retries, if they still have the mark
 -- that `homeless` gave them. Without it, something has happened to them since.
 -- ARGV  marker, maxLength, then per delivery: deliveryId, dueAt (ms since 1970; 0 or past = now), fields (JSON object of strings)
--- Returns per delivery: 1 injected, 0 when it no longer has the mark, -1 when the queue is full.
+-- Returns per delivery: 1 injected, 0 when it no longer has the mark, -1 when the queue is full: then it keeps the mark.
 local marker, now = ARGV[1], present()
 local room, results = tonumber(ARGV[2]) - queueLength(), {}
 for i = 3, #ARGV, 3 do
@@ -28,7 +28,7 @@ for i = 3, #ARGV, 3 do
       redis.call('HSET', homes, deliveryId, redis.call('XADD', stream, '*', unpack(fields)))
       injected = 1
     end
-    redis.call('ZREM', tombstones, deliveryId)
+    if injected >= 0 then redis.call('ZREM', tombstones, deliveryId) end
   end
   room = room - math.max(0, injected)
   results[#results + 1] = injected

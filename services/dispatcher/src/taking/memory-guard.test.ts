@@ -22,9 +22,9 @@ test.each<[string, Partial<MemoryUse>, number]>([
   ["a log of a quarter of the memory", { unrecordedBytes: 25 * MB }, 0],
   ["a large log without a limit", { max: 0, unrecordedBytes: 256 * MB }, 0],
   ["nearly full, all recorded", { used: NEARLY }, 5 * MB],
-  ["nearly full, behind", { used: NEARLY, unrecorded: 500 }, 0],
+  ["nearly full, behind", { used: NEARLY, unrecorded: 200 }, 0],
   ["nearly full, some MB behind", { used: NEARLY, unrecordedBytes: 5 * MB }, 0],
-  ["a tiny limit", { used: 5 * MB, max: 1, unrecorded: 400 }, MB],
+  ["a tiny limit", { used: 5 * MB, max: 1, unrecorded: 199 }, MB / 4],
 ])("%s", (_, use, allowance) => {
   expect(judge({ ...empty, ...use }).allowance).toBe(allowance);
 });

@@ -15,10 +15,10 @@ const UNRECORDED_SHARE = 1 / 4;
 const DEAD_SHARE = 1 / 10;
 /** From here on Redis counts as nearly full. */
 const NEARLY_FULL = 0.95;
-const MOST_UNRECORDED_WHEN_FULL = 500;
+const MOST_UNRECORDED_WHEN_FULL = 200;
 const SHARE_WHEN_FULL = 1 / 20;
 /** Shares of a `maxmemory` that is tiny do not go below this: such a Redis is filled by something else. */
-const LEAST_BYTES = MB;
+const LEAST_BYTES = MB / 4;
 /** What a delivery takes beside its payload, in an outcome and a retry. */
 const OVERHEAD_BYTES = 3000;
 /** Letters are trimmed to this part of their bound, so that it does not happen for each of them. */
