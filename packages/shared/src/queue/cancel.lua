@@ -13,5 +13,6 @@ if place == 'stream' then
 end
 redis.call('ZREM', retries, deliveryId)
 redis.call('HDEL', retriesData, deliveryId)
+redis.call('HDEL', waitingData, deliveryId)
 redis.call('HDEL', homes, deliveryId)
 return 'cancelled'

@@ -3,12 +3,17 @@ import { isGroupMissing, type Redis } from "../redis.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
-/** In the stream, among the retries, in the log (its outcome is on its way to Postgres), or not in Redis. */
-export type Place = "stream" | "retry" | "log" | "nowhere";
+/**
+ * In the stream, among the retries, in its endpoint's waiting list, in the log (its outcome is on its way to Postgres), or
+ * not in Redis.
+ */
+export type Place = "stream" | "retry" | "waiting" | "log" | "nowhere";
 
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
   waiting: number;
+  /** Waiting until their endpoint's share frees. */
+  waitingForShare: number;
   /** Read and not settled. */
   inFlight: number;
   retries: number;
@@ -21,6 +26,7 @@ export interface Inspection {
   locate: (deliveryId: string) => Promise<Place>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
+  waitingForShare: () => Promise<number>;
   inFlight: () => Promise<number>;
   retries: () => Promise<number>;
   dead: () => Promise<number>;
@@ -51,6 +57,7 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
     return Math.max(0, length - read);
   }
 
+  const waitingForShare = () => redis.hlen(keys.waitingData);
   const retries = () => redis.zcard(keys.retries);
   const dead = () => redis.xlen(keys.dead);
   const unrecorded = () => redis.xlen(keys.log);
@@ -58,25 +65,27 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
   return {
     locate: async (deliveryId) => (await locate(deliveryId)) as Place,
     waiting,
+    waitingForShare,
     inFlight,
     retries,
     dead,
     unrecorded,
     counts: async () => {
-      const [waitingNow, inFlightNow, retriesNow, deadNow, unrecordedNow] =
-        await Promise.all([
-          waiting(),
-          inFlight(),
-          retries(),
-          dead(),
-          unrecorded(),
-        ]);
+      const all = await Promise.all([
+        waiting(),
+        waitingForShare(),
+        inFlight(),
+        retries(),
+        dead(),
+        unrecorded(),
+      ]);
       return {
-        waiting: waitingNow,
-        inFlight: inFlightNow,
-        retries: retriesNow,
-        dead: deadNow,
-        unrecorded: unrecordedNow,
+        waiting: all[0],
+        waitingForShare: all[1],
+        inFlight: all[2],
+        retries: all[3],
+        dead: all[4],
+        unrecorded: all[5],
       };
     },
     firstDueAt: async () => {

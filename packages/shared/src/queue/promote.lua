@@ -1,4 +1,4 @@
--- Moves due retries back to the stream, all of them or none, so any number of schedulers may run it without a lock.
+-- Moves due retries back to the stream, or to their endpoint's waiting list when others wait there, all of them or none, so any number of schedulers may run it without a lock.
 -- A retry whose delivery has another home (a settlement failed half-way, or it was added by hand) is dropped.
 -- ARGV  limit, the present time in ISO 8601 (for dead letters)
 -- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
@@ -16,7 +16,8 @@ local function decode(text)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  return #fields <= LARGEST_ENTRY_VALUES and fields or nil
+  if #fields > LARGEST_ENTRY_VALUES then return nil end
+  return fields, data
 end
 
 local ids = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, limit)
@@ -27,10 +28,17 @@ if #ids > 0 then
   -- A key of the wrong type must fail here, before the first write: failing later, every repeat would add another entry.
   redis.call('XLEN', stream)
   redis.call('XLEN', dead)
+  local anyInLine = redis.call('ZCARD', waiting) > 0
   for i, id in ipairs(ids) do
-    local fields = texts[i] and decode(texts[i])
+    local fields, data
+    if texts[i] then fields, data = decode(texts[i]) end
+    local endpoint = fields and anyInLine and endpointInLine(data)
     if known[i] ~= 'retry' and realHome(id, known[i]) then
       -- It has another home: dropped below.
+    elseif endpoint then
+      putInLine(endpoint, id, texts[i], false)
+      redis.call('HSET', homes, id, 'waiting')
+      moved = moved + 1
     elseif fields then
       redis.call('HSET', homes, id, redis.call('XADD', stream, '*', unpack(fields)))
       moved = moved + 1

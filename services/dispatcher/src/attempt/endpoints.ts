@@ -1,6 +1,7 @@
 // The clients' endpoints, looked up together and kept for a while: a retry uses the endpoint's present URL and secret.
 import { createBatcher } from "@pipeline/shared/batcher";
 import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
+import { originOf } from "@pipeline/shared/mask-url";
 
 export interface Endpoint {
   url: string;
@@ -16,6 +17,8 @@ export interface Endpoints {
    * rejects with DATABASE_UNAVAILABLE.
    */
   find: (endpointId: string) => Promise<Endpoint | null>;
+  /** Where the endpoint's URL leads; null when it has not been looked up, or has no valid URL. */
+  originOf: (endpointId: string) => string | null;
   /** For this process, until the row is read again; the attempt's record switches it off in the database. */
   disable: (endpointId: string) => void;
 }
@@ -100,6 +103,8 @@ export function createEndpoints(
         return cached.endpoint;
       }
     },
+    originOf: (endpointId) =>
+      originOf(known.get(endpointId)?.endpoint?.url ?? null),
     disable: (endpointId) => {
       const cached = known.get(endpointId);
       if (cached === undefined || cached.endpoint === null) return;
