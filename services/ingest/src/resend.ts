@@ -59,6 +59,7 @@ export function createResend({
   ): Promise<{ ok: false; refusal: Refusal } | null> {
     switch (await queue.locate(id)) {
       case "stream":
+      case "waiting":
         return notNow("queued");
       case "log":
         return notNow("unrecorded");

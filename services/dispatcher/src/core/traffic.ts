@@ -122,7 +122,7 @@ export function createTraffic<Work extends Item>(
       if (held === undefined || !held.isAttempt) return [];
       share.leave(work, held.startedAt, now, health);
       const placements = resume(work.endpoint, now, () => true);
-      for (const endpoint of [...(parkedAt.get(work.origin) ?? [])]) {
+      for (const endpoint of parkedAt.get(work.origin) ?? []) {
         if (endpoint === work.endpoint) continue;
         placements.push(...resume(endpoint, now, () => true));
       }
