@@ -16,6 +16,7 @@ import { createProducer } from "@pipeline/shared/queue/producer";
 import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
 import { createRecords } from "@pipeline/shared/queue/records";
 import { createRetries } from "@pipeline/shared/queue/retries";
+import { createWaiting } from "@pipeline/shared/queue/waiting";
 import { Redis } from "ioredis";
 import { beforeAll, beforeEach } from "vitest";
 import { startTestRedis, type TestRedis } from "./redis-server.ts";
@@ -81,6 +82,7 @@ export async function createQueue(url: string) {
     recorder: (name: string) =>
       createRecords({ ...readerOptions, consumer: name }),
     retries: createRetries(redis, keys),
+    lists: createWaiting(redis, keys),
     reconcile: createReconcileQueue(redis, keys),
     limits: createLimits(redis, keys),
     entriesOf,
@@ -104,7 +106,15 @@ export async function createQueue(url: string) {
       const fields = rest.kind === "success" ? null : next;
       const record = JSON.stringify({ attempt });
       const [result] = await consumer(name).settle([
-        { ...entry, attempt, delayMs: 60_000, fields, record, ...rest },
+        {
+          ...entry,
+          attempt,
+          delayMs: 60_000,
+          fields,
+          endpoint: "https://receiver.test/hook",
+          record,
+          ...rest,
+        },
       ]);
       return result;
     },

@@ -11,7 +11,7 @@ export interface Health {
   seenAt: number;
 }
 
-const SHORTEST_OVERDUE_MS = 1000;
+export const SHORTEST_OVERDUE_MS = 1000;
 const NEW_ANSWER_WEIGHT = 0.2;
 
 export function createHealth(now: number): Health {
@@ -37,14 +37,15 @@ export function countOverdue(health: Health, now: number): number {
 
 /**
  * Whether it seems to hang: an attempt is overdue or has hung, and nothing has answered since that one began. Single
- * requests that hang among others that are answered say nothing of the rest.
+ * requests that hang among others that are answered say nothing of the rest. One that began at the moment of an answer came
+ * after it: an answer lets the next delivery go.
  */
 export function isSick(health: Health, now: number): boolean {
   const { startedAt, answeredAt, hungAt } = health;
-  if (hungAt > answeredAt) return true;
+  if (hungAt > -Infinity && hungAt >= answeredAt) return true;
   const before = now - overdueAfterMs(health);
   if ((startedAt[0] ?? now) >= before) return false;
-  const sinceAnswer = startedAt.find((each) => each > answeredAt);
+  const sinceAnswer = startedAt.find((each) => each >= answeredAt);
   return sinceAnswer !== undefined && sinceAnswer < before;
 }
 

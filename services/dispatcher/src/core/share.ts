@@ -5,7 +5,8 @@
 //   new      no answer yet: an eighth of the slots, at least one
 //   sick     it seems to hang (health.ts), or its origin does: the same
 //
-// An origin has the same shares as an endpoint, so forty paths on one host are no forty endpoints. All that are new or sick
+// An origin has the same shares as an endpoint, so forty paths on one host are no forty endpoints. An endpoint that answers
+// may begin one attempt more at an origin that seems to hang: perhaps another path is what hangs. All that are new or sick
 // together hold at most half of the slots. An attempt that is overdue steps aside: its slot is free for others, until as
 // many attempts stand aside as there are slots. So at most twice `slots` attempts run at once, and only when half of them
 // hang.
@@ -22,6 +23,7 @@ import {
   type Health,
   hung,
   isSick,
+  SHORTEST_OVERDUE_MS,
 } from "./health.ts";
 import {
   allowance,
@@ -51,8 +53,13 @@ export type ShareAnswer = "go" | "park" | "wait";
 
 /** All times in ms of a monotonic clock. */
 export interface Share {
-  /** Where a delivery goes now, with `ahead` others parked before it. `go` takes a slot. */
-  ask: (destination: Destination, now: number, ahead?: number) => ShareAnswer;
+  /** Where a delivery goes now, with `ahead` of `parked` deliveries parked before it. `go` takes a slot. */
+  ask: (
+    destination: Destination,
+    now: number,
+    ahead?: number,
+    parked?: number,
+  ) => ShareAnswer;
   /** The request begins only now: what came before says nothing of the endpoint. */
   restart: (destination: Destination, startedAt: number, now: number) => void;
   /** The attempt has ended and its slot is free. */
@@ -66,8 +73,6 @@ export interface Share {
   rooms: (destinations: Destination[], now: number) => number[];
   /** Nothing begins at the endpoint for `ms`. */
   hold: (endpoint: string, now: number, ms: number) => void;
-  /** Whether deliveries parked for it should leave the dispatcher. */
-  isSick: (destination: Destination, now: number) => boolean;
   /** Looks for attempts that are overdue. To be called a few times a second. */
   review: (now: number) => void;
   /** Attempts that stand aside. */
@@ -86,14 +91,38 @@ interface State {
 
 interface OriginState {
   health: Health;
-  /** Refused connections speak of the whole host. */
+  /** Refused connections speak of the whole host, unless most others are accepted. */
   pressure: Pressure;
+  /** Refused connections, less a tenth for every answer since. */
+  refusals: number;
+}
+
+/** What was granted before in the same round, and is not running yet. */
+interface Granted {
+  unproven: number;
+  atOrigin: number;
 }
 
 const QUICK_FAILURE_MS = 250;
 const SLOW_FIRST_ANSWER_MS = 250;
 const LONGEST_PARK_MS = 500;
 const REMEMBERED = 10_000;
+const REFUSALS_OF_A_HOST = 2;
+const NOTHING: Granted = { unproven: 0, atOrigin: 0 };
+
+/** Makes room among `known`: the half that was not seen for longest goes, but nothing that has an attempt in flight. */
+function forget<Known>(
+  known: Map<string, Known>,
+  healthOf: (each: Known) => Health,
+): void {
+  if (known.size < REMEMBERED) return;
+  const idle = [...known]
+    .map(([name, each]) => ({ name, health: healthOf(each) }))
+    .filter(({ health }) => health.startedAt.length === 0)
+    .toSorted((a, b) => a.health.seenAt - b.health.seenAt);
+  for (const { name } of idle.slice(0, Math.ceil(REMEMBERED / 2)))
+    known.delete(name);
+}
 
 export function createShare(slots: number): Share {
   const most = Math.max(1, slots - Math.max(1, Math.floor(slots / 4)));
@@ -101,19 +130,26 @@ export function createShare(slots: number): Share {
   const unproven = Math.max(1, Math.min(slots - 1, Math.ceil(slots / 2)));
   const states = new Map<string, State>();
   const origins = new Map<string, OriginState>();
+  /** The states with attempts in flight. */
+  const busy = new Set<State>();
   const running = { proven: 0, new: 0, sick: 0 };
   let aside = 0;
+  /** Those of them that are new or sick: as few as may be, because others may take the places of those that answer. */
+  let unprovenAside = 0;
 
   function originOf(name: string | null, now: number): OriginState | null {
     if (name === null) return null;
     let origin = origins.get(name);
     if (origin === undefined) {
-      if (origins.size >= REMEMBERED)
-        for (const [each, { health }] of origins)
-          if (health.startedAt.length === 0) origins.delete(each);
-      origin = { health: createHealth(now), pressure: createPressure() };
+      forget(origins, ({ health }) => health);
+      origin = {
+        health: createHealth(now),
+        pressure: createPressure(),
+        refusals: 0,
+      };
       origins.set(name, origin);
     }
+    origin.health.seenAt = now;
     return origin;
   }
 
@@ -134,16 +170,32 @@ export function createShare(slots: number): Share {
       running[state.standing] -= count;
       running[standing] += count;
       state.standing = standing;
+      if (count > 0 && aside > 0) countAside(now);
     }
     return standing;
+  }
+
+  function countAside(now: number): void {
+    let overdue = 0;
+    let proven = 0;
+    for (const { endpoint, standing } of busy) {
+      const count = countOverdue(endpoint, now);
+      overdue += count;
+      if (standing === "proven") proven += count;
+    }
+    aside = Math.min(slots, overdue);
+    unprovenAside = Math.max(0, aside - proven);
+  }
+
+  /** An attempt no longer counts from `startedAt`: it may have stood aside. */
+  function recount(startedAt: number, now: number): void {
+    if (aside > 0 && now - startedAt > SHORTEST_OVERDUE_MS) countAside(now);
   }
 
   function visit(destination: Destination, now: number): State {
     let state = states.get(destination.endpoint);
     if (state === undefined) {
-      if (states.size >= REMEMBERED)
-        for (const [each, { endpoint }] of states)
-          if (endpoint.startedAt.length === 0) states.delete(each);
+      forget(states, ({ endpoint }) => endpoint);
       state = {
         endpoint: createHealth(now),
         pressure: createPressure(),
@@ -162,40 +214,51 @@ export function createShare(slots: number): Share {
     return Math.min(share, Math.floor(state.pressure.limit));
   }
 
-  function originRoom(origin: OriginState | null, now: number): number {
+  function originRoom(
+    origin: OriginState | null,
+    { endpoint }: State,
+    now: number,
+  ): number {
     if (origin === null) return Infinity;
     const { health, pressure } = origin;
     const isProven = health.answerMs !== null && !isSick(health, now);
-    const share = isProven ? most : few;
+    const doesAnswer = endpoint.answerMs !== null && !isSick(endpoint, now);
+    const probes = doesAnswer ? Math.min(most, few + 1) : few;
+    const share = isProven ? most : probes;
     return Math.min(
       Math.min(share, Math.floor(pressure.limit)) - health.startedAt.length,
       allowance(pressure, now),
     );
   }
 
-  /** `granted`: what others are about to begin. */
-  function groupRoom(standing: Standing, granted: number): number {
+  /** How many of those that are new or sick stand in slots. */
+  function inSlots(): number {
+    return Math.max(0, running.new + running.sick - unprovenAside);
+  }
+
+  function groupRoom(standing: Standing): number {
     if (standing === "proven") return Infinity;
-    const inSlots = Math.max(0, running.new + running.sick - aside);
-    const room = unproven - inSlots - granted;
+    // With a single slot, what stands aside must leave it to others as well.
+    const room = Math.min(
+      unproven - inSlots(),
+      2 * slots - 1 - running.new - running.sick,
+    );
     // What is known to hang leaves the room aside to what has not been tried yet.
-    return standing === "new"
-      ? room
-      : Math.min(room, unproven - running.sick - granted);
+    return standing === "new" ? room : Math.min(room, unproven - running.sick);
   }
 
   function roomOf(
     { origin: name }: Destination,
     state: State,
     now: number,
-    granted: number,
+    granted: Granted,
   ): number {
     const origin = originOf(name, now);
     const standing = judge(state, origin, now);
     return Math.min(
       capOf(state, standing) - state.endpoint.startedAt.length,
-      originRoom(origin, now),
-      groupRoom(standing, granted),
+      originRoom(origin, state, now) - granted.atOrigin,
+      groupRoom(standing) - granted.unproven,
       allowance(state.pressure, now),
     );
   }
@@ -206,31 +269,39 @@ export function createShare(slots: number): Share {
     origin: OriginState | null,
     now: number,
     ahead: number,
+    parked: number,
   ): boolean {
     if (standing === "sick" || pressure.heldUntil > now) return false;
     if (pressure.limit < most || (origin?.pressure.limit ?? most) < most)
       return false;
     if (standing === "proven")
       return ((ahead + 1) * (endpoint.answerMs ?? 0)) / most <= LONGEST_PARK_MS;
-    // How long it would wait is not known yet. If the first answer is slow, the rest must leave the slots to others.
+    // How long it would wait is not known yet. If the first answer is slow, the rest must leave the slots to others, and
+    // until then what is parked takes none that the new and the sick must leave.
+    if (inSlots() + parked >= unproven) return false;
     const oldest = endpoint.startedAt[0] ?? origin?.health.startedAt[0];
     return oldest !== undefined && now - oldest <= SLOW_FIRST_ANSWER_MS;
   }
 
-  function count(state: State, change: 1 | -1): void {
-    running[state.standing] += change;
+  function noteRefusal(origin: OriginState, now: number): void {
+    const { health, pressure } = origin;
+    origin.refusals++;
+    // Only one of the host's paths is refused while most of the rest is answered: that path slows down, not the host.
+    if (origin.refusals >= REFUSALS_OF_A_HOST)
+      pushBack(pressure, now, health.startedAt.length + 1, true);
   }
 
   return {
-    ask: (destination, now, ahead = 0) => {
+    ask: (destination, now, ahead = 0, parked = ahead) => {
       const state = visit(destination, now);
       const origin = originOf(destination.origin, now);
-      if (roomOf(destination, state, now, 0) < 1)
-        return mayPark(state, origin, now, ahead) ? "park" : "wait";
+      if (roomOf(destination, state, now, NOTHING) < 1)
+        return mayPark(state, origin, now, ahead, parked) ? "park" : "wait";
       state.origin = destination.origin ?? state.origin;
       begin(state.endpoint, now);
       spend(state.pressure, now);
-      count(state, 1);
+      running[state.standing]++;
+      busy.add(state);
       if (origin !== null) {
         begin(origin.health, now);
         spend(origin.pressure, now);
@@ -248,6 +319,7 @@ export function createShare(slots: number): Share {
         end(health, startedAt);
         begin(health, now);
       }
+      recount(startedAt, now);
     },
 
     leave: (destination, startedAt, now, health) => {
@@ -258,10 +330,11 @@ export function createShare(slots: number): Share {
         destination.origin === null
           ? null
           : (origins.get(destination.origin) ?? null);
-      if (aside > 0 && now - startedAt > 1000) aside--;
       end(endpoint, startedAt);
-      count(state, -1);
+      running[state.standing]--;
+      if (endpoint.startedAt.length === 0) busy.delete(state);
       if (origin !== null) end(origin.health, startedAt);
+      recount(startedAt, now);
       if (health === "not asked") return;
       const healths = [endpoint, ...(origin === null ? [] : [origin.health])];
       const isSlow =
@@ -274,27 +347,35 @@ export function createShare(slots: number): Share {
       if (health === "busy" || (health === "failed" && !isSlow)) {
         const isRefusal = health === "failed";
         pushBack(pressure, now, endpoint.startedAt.length + 1, isRefusal);
-        if (isRefusal && origin !== null)
-          pushBack(
-            origin.pressure,
-            now,
-            origin.health.startedAt.length + 1,
-            true,
-          );
+        if (isRefusal && origin !== null) noteRefusal(origin, now);
       } else if (health === "answered") {
         relax(pressure, now);
-        if (origin !== null) relax(origin.pressure, now);
+        if (origin !== null) {
+          relax(origin.pressure, now);
+          origin.refusals = Math.max(0, origin.refusals - 0.1);
+        }
       }
       judge(state, origin, now);
     },
 
     rooms: (destinations, now) => {
-      let granted = 0;
+      let left = 2 * slots;
+      let unprovenGranted = 0;
+      const byOrigin = new Map<string | null, number>();
       return destinations.map((destination) => {
+        const { origin } = destination;
         const state = visit(destination, now);
-        const room = Math.max(0, roomOf(destination, state, now, granted));
-        if (state.standing !== "proven") granted += room;
-        return Math.min(room, most);
+        const atOrigin = origin === null ? 0 : (byOrigin.get(origin) ?? 0);
+        const granted = { unproven: unprovenGranted, atOrigin };
+        const room = Math.min(
+          Math.max(0, roomOf(destination, state, now, granted)),
+          most,
+          left,
+        );
+        if (state.standing !== "proven") unprovenGranted += room;
+        byOrigin.set(origin, atOrigin + room);
+        left -= room;
+        return room;
       });
     },
 
@@ -302,23 +383,17 @@ export function createShare(slots: number): Share {
       hold(visit({ endpoint, origin: null }, now).pressure, now, ms);
     },
 
-    isSick: (destination, now) => {
-      const state = states.get(destination.endpoint);
-      if (state === undefined) return false;
-      const origin = originOf(destination.origin, now);
-      return judge(state, origin, now) === "sick";
-    },
-
     review: (now) => {
-      let overdue = 0;
-      for (const state of states.values()) {
-        if (state.endpoint.startedAt.length === 0) continue;
-        const origin =
-          state.origin === null ? null : (origins.get(state.origin) ?? null);
-        judge(state, origin, now);
-        overdue += countOverdue(state.endpoint, now);
+      for (const state of busy) {
+        const { origin } = state;
+        // Another attempt of the endpoint may have gone elsewhere, and that origin be forgotten by now.
+        judge(
+          state,
+          origin === null ? null : (origins.get(origin) ?? null),
+          now,
+        );
       }
-      aside = Math.min(slots, overdue);
+      countAside(now);
     },
 
     aside: () => aside,

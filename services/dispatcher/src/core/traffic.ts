@@ -48,8 +48,13 @@ export function createTraffic<Work extends Item>(
   const parkedAt = new Map<string | null, Set<string>>();
   let parkedCount = 0;
 
-  function place(work: Work, now: number, ahead: number): Placement<Work> {
-    const kind = share.ask(work, now, ahead);
+  function place(
+    work: Work,
+    now: number,
+    ahead: number,
+    parkedOthers: number,
+  ): Placement<Work> {
+    const kind = share.ask(work, now, ahead, parkedOthers);
     if (kind !== "park") take(work, now, kind === "go");
     return { kind, work };
   }
@@ -77,7 +82,7 @@ export function createTraffic<Work extends Item>(
     let origin: string | null = null;
     while (queue.length > 0) {
       const { work, since } = queue[0]!;
-      const placement = place(work, now, 0);
+      const placement = place(work, now, 0, parkedCount - 1);
       ({ origin } = work);
       if (placement.kind === "park") {
         if (mayPark(since)) return placements;
@@ -105,7 +110,7 @@ export function createTraffic<Work extends Item>(
       ),
     offer: (work, now) => {
       const ahead = parked.get(work.endpoint)?.length ?? 0;
-      const placement = place(work, now, ahead);
+      const placement = place(work, now, ahead, parkedCount);
       if (placement.kind === "park") park(work, now);
       return placement;
     },
@@ -131,11 +136,8 @@ export function createTraffic<Work extends Item>(
     sweep: (now) => {
       share.review(now);
       const mayPark = (since: number) => now - since < LONGEST_PARKED_MS;
-      return [...parked].flatMap(([endpoint, [first]]) =>
-        first !== undefined &&
-        (!mayPark(first.since) || share.isSick(first.work, now))
-          ? resume(endpoint, now, mayPark)
-          : [],
+      return [...parked.keys()].flatMap((endpoint) =>
+        resume(endpoint, now, mayPark),
       );
     },
     heldSince: (before) => [
