@@ -25,6 +25,7 @@ for i = 5, #ARGV, 2 do
   if not isRunning then
     redis.call('ZREM', retries, deliveryId)
     redis.call('HDEL', retriesData, deliveryId)
+    redis.call('HDEL', waitingData, deliveryId)
     if kind ~= 'new' or place then
       unbury(deliveryId)
     elseif tombstone(home or '') ~= 'closed' then
