@@ -178,6 +178,7 @@ test.each([
   [answer(500), "answered"],
   [failure("network"), "failed"],
   [failure("timeout"), "timeout"],
+  [{ ...answer(200), isCutShort: true }, "timeout"],
   [failure("blocked"), "not asked"],
 ] as const)("after %j the endpoint counts as %s", async (result, health) => {
   const { deliver } = setUp({ result });

@@ -51,7 +51,9 @@ export interface Deliver {
 const LOOKUP_DEFER_MS = 5000;
 
 function healthOf(result: SendResult): EndpointHealth {
-  if (result.kind === "answer") return "answered";
+  // A receiver that says 200 and then hangs holds a slot for as long as one that says nothing.
+  if (result.kind === "answer")
+    return result.isCutShort === true ? "timeout" : "answered";
   switch (result.errorType) {
     case "network":
       return "failed";
