@@ -113,7 +113,7 @@ describe("reinject", () => {
         await queue().settleOne("a", entry, { kind, record: null });
       },
       "its deletion was carried out": (id: string) =>
-        queue().deletions.purge([{ id, kind: "deleted" }]),
+        queue().deletions.purge([{ id, isNew: false }]),
       "too much time has passed": () => queue().expireTombstones(),
     };
     for (const [what, happens] of Object.entries(others)) {
