@@ -113,7 +113,7 @@ test("looking for lost deliveries", async () => {
 test("injecting lost deliveries again", async () => {
   const lost = Array.from({ length: COUNT }, () => ({ ...large(), dueAt: 0 }));
   const inject = async () => {
-    const results = await queue().reconcile.reinject(lost);
+    const results = await queue().reinject(lost);
     expect(results).toEqual(lost.map(() => true));
   };
   expect(await msPerCommand(inject)).toBeLessThan(LONGEST_MS);

@@ -53,8 +53,7 @@ export function createBatcher<Item, Result>(
     }
   }
 
-  const isFull = () =>
-    waiting.length >= maxItems || waitingBytes >= maxBytes;
+  const isFull = () => waiting.length >= maxItems || waitingBytes >= maxBytes;
 
   function nextBatch(): Waiting<Item, Result>[] {
     let count = 0;

@@ -59,7 +59,8 @@ export function databaseFault(
       : "";
   return new PipelineError(
     REFUSALS.test(code) || status === TOO_LARGE
-      ? "DATABASE_REFUSED" : "DATABASE_UNAVAILABLE",
+      ? "DATABASE_REFUSED"
+      : "DATABASE_UNAVAILABLE",
     `Supabase answered ${status} ${code}: ${message.slice(0, LONGEST_MESSAGE)}${hint}`.replaceAll(
       /\s+/g,
       " ",
