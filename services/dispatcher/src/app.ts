@@ -8,6 +8,7 @@ import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createConsumer } from "@pipeline/shared/queue/consumer";
+import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import {
   createKeys,
@@ -41,6 +42,7 @@ import { createShutdown } from "./shutdown.ts";
 import { createAdmit } from "./taking/admit.ts";
 import { createBegin } from "./taking/begin.ts";
 import { createConsume } from "./taking/consume.ts";
+import { createMemoryGuard } from "./taking/memory-guard.ts";
 import { createHeartbeat } from "./taking/heartbeat.ts";
 import { createLimiter, unlimited } from "./taking/limiter.ts";
 import { createPermits } from "./taking/permits.ts";
@@ -152,6 +154,14 @@ export function createApp(config: Config, logger: Logger) {
     giveUp,
     logger,
   });
+  const guard = createMemoryGuard({
+    inspection,
+    deadLetters: createDeadLetters(commands, keys),
+    deadMaxBytes: config.deadMaxBytes,
+    typicalBytes: queue.typicalBytes,
+    logger,
+    now: () => performance.now(),
+  });
 
   // Recording
   const record = createRecorder({
@@ -173,18 +183,26 @@ export function createApp(config: Config, logger: Logger) {
     summarizedAt = now();
     if (summary !== null) logger.info(summary, "worker.metrics");
   };
+  const consume = createConsume({
+    concurrency,
+    claimIdleMs,
+    queue,
+    limiter,
+    permits: {
+      ...permits,
+      free: () =>
+        Math.min(permits.free(), guard.mostInFlight() - permits.running()),
+    },
+    admit: (...args) => {
+      guard.noteRead();
+      return admit(...args);
+    },
+    now,
+    random,
+  });
   const consuming = loop(
     "consume",
-    createConsume({
-      concurrency,
-      claimIdleMs,
-      queue,
-      limiter,
-      permits,
-      admit,
-      now,
-      random,
-    }),
+    async (signal) => (await guard.check(permits.running())) || consume(signal),
   );
   const recording = loop("record", record);
   const keeping = [
