@@ -199,4 +199,24 @@ describe("over many rows", () => {
       );
     });
   });
+
+  test("deliveries that have ended since, and are not vacuumed yet, are passed over", async () => {
+    const endpoint = randomUUID();
+    await database.client.query(
+      "insert into webhook_deliveries (endpoint_id, payload) select $1, '{}' from generate_series(1, 20000)",
+      [endpoint],
+    );
+    await database.client.query(
+      "update webhook_deliveries set status = 'success' where endpoint_id = $1",
+      [endpoint],
+    );
+    await database.client.query("select tidy_deliveries()");
+    for (const filter of [{}, { status: "pending" }]) {
+      const cost = await costOf(
+        database,
+        `select * from list_deliveries('${JSON.stringify(filter)}', 51)`,
+      );
+      expect(cost.pages, JSON.stringify(filter)).toBeLessThan(700);
+    }
+  });
 });
