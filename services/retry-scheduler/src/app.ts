@@ -9,6 +9,7 @@ import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { createDeletionQueue } from "@pipeline/shared/queue/deletions";
 import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createKeys } from "@pipeline/shared/queue/keys";
@@ -22,6 +23,8 @@ import {
 } from "@pipeline/shared/redis";
 import { createCleanUp } from "./clean-up.ts";
 import type { Config } from "./config.ts";
+import { createDeletionRows } from "./deletion-rows.ts";
+import { createDeletions } from "./deletions.ts";
 import { createMetrics } from "./metrics.ts";
 import { createPromote } from "./promote.ts";
 import { createReconcile } from "./reconcile.ts";
@@ -48,7 +51,7 @@ export function createApp(config: Config, logger: Logger): App {
   );
 
   const reconcile = createReconcile({
-    queue: createReconcileQueue(redis, keys),
+    queue: createReconcileQueue(redis, keys, config.MAX_QUEUE_LENGTH),
     rows: createUnfinishedRows(database.client),
     logger,
     intervalMs: config.RECONCILE_INTERVAL_MS,
@@ -67,6 +70,17 @@ export function createApp(config: Config, logger: Logger): App {
     onEpochMissing: reconcileLoop.wake,
     now: () => performance.now(),
   });
+  const deletions = createDeletions({
+    queue: createDeletionQueue(redis, keys),
+    rows: createDeletionRows(database.client),
+    logger,
+    onLetters: () => eraseLoop.wake(),
+  });
+  const eraseLoop = createLoop({
+    name: "erase",
+    runOnce: deletions.erase,
+    logger,
+  });
   const cleanUp = createCleanUp({
     consumers: createIdleConsumers(redis, keys),
     deadLetters: createDeadLetters(redis, keys),
@@ -82,6 +96,8 @@ export function createApp(config: Config, logger: Logger): App {
   const loops = [
     createLoop({ name: "promote", runOnce: promote.runOnce, logger }),
     reconcileLoop,
+    createLoop({ name: "clear", runOnce: deletions.clear, logger }),
+    eraseLoop,
     createLoop({ name: "clean-up", runOnce: cleanUp.runOnce, logger }),
     createLoop({ name: "tidy", runOnce: tidy, logger }),
   ];
