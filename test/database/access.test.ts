@@ -125,7 +125,7 @@ test("users neither write rows nor call the services' functions", async () => {
     "select list_deliveries('{}', 1)",
     "select count_deliveries('{}', 1)",
     "select delivery_stats()",
-    "select fold_delivery_counts()",
+    "select tidy_deliveries()",
     "select leads_for_delivery('{}')",
   ];
   for (const role of ["anon", "authenticated"] as const) {
