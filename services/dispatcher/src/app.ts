@@ -89,7 +89,7 @@ export function createApp(config: Config, logger: Logger) {
     isAllowed: (address) => isAllowedAddress(address, config.allowedNetworks),
     logger,
   });
-  const settler = createSettler({ queue, logger });
+  const settler = createSettler({ queue, logger, now });
   const { deliver, defer, giveUp } = createDeliver({
     endpoints: createEndpoints(database.client, now),
     sender,

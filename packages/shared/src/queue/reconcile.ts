@@ -1,7 +1,7 @@
 // Redis's side of reconciling: finds the deliveries that have no home in Redis, and gives them one again.
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
-import type { Fields } from "./fields.ts";
+import { type Fields, fieldsToJson } from "./fields.ts";
 import type { Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
@@ -42,7 +42,7 @@ export function createReconcileQueue(redis: Redis, keys: Keys): ReconcileQueue {
       const args = deliveries.flatMap(({ id, dueAt, fields }) => [
         id,
         dueAt,
-        JSON.stringify(fields),
+        fieldsToJson(fields),
       ]);
       return ((await reinject(...args)) as number[]).map(
         (result) => result === 1,

@@ -1,5 +1,6 @@
 // Deliveries that wait for another attempt, and those that a person sends again or takes out.
 import type { Redis } from "ioredis";
+import { isoTime } from "../timestamp.ts";
 import { type Fields, flatten } from "./fields.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
@@ -42,7 +43,7 @@ export function createRetries(redis: Redis, keys: Keys): Retries {
   const cancel = queueScript(redis, keys, "cancel");
   return {
     promote: async (limit, now) => {
-      const reply = await promote(limit, new Date(now).toISOString());
+      const reply = await promote(limit, isoTime(now));
       const [moved, nextMs, unreadable, hasEpoch] = reply as [
         number,
         number,

@@ -1,5 +1,6 @@
 // The record of an attempt, as the database function `record_attempts` reads it.
 import type { Delivery } from "@pipeline/shared/entries";
+import { isoTime } from "@pipeline/shared/timestamp";
 import type { Decision } from "./decide.ts";
 import type { ErrorType, Outcome, SendResult } from "./outcome.ts";
 import { storableJson } from "./storable-json.ts";
@@ -19,12 +20,13 @@ export interface AttemptRecord {
   signature?: string;
   disable_endpoint?: string;
   /** The row to make first; left out when ingest has made it. */
-  delivery?: Record<string, string | number | null>;
+  delivery?: Row;
 }
 
 export interface RecordInput {
   delivery: Delivery;
-  maxAttempts: number;
+  /** See `rowOf`. */
+  row: Row | null;
   /** Ms since 1970. */
   startedAt: number;
   durationMs: number;
@@ -32,9 +34,9 @@ export interface RecordInput {
   outcome: Outcome;
   decision: Decision;
   signature: string | null;
-  /** When the delivery's entry was added, ms since 1970. */
-  createdAt: number;
 }
+
+export type Row = Record<string, string | number | null>;
 
 const STATUS = { success: "success", retry: "sent", dead: "failed" } as const;
 const KEPT_HEADERS = [
@@ -58,6 +60,29 @@ function keptHeaders(headers: Record<string, string>): Record<string, string> {
   return kept;
 }
 
+/** The row to make before its first attempt is recorded; null when ingest has made it. `createdAt`: ms since 1970. */
+export function rowOf(
+  delivery: Delivery,
+  maxAttempts: number,
+  createdAt: number,
+): Row | null {
+  if (delivery.isPersisted) return null;
+  return {
+    lead_id: delivery.leadId,
+    client_id: delivery.clientId,
+    endpoint_id: delivery.endpointId,
+    event: delivery.event,
+    format: delivery.format,
+    webhook_url: delivery.webhookUrl,
+    payload: storableJson(delivery.payload),
+    secret: delivery.secret,
+    headers: delivery.headers,
+    max_attempts: maxAttempts,
+    schedule_start: delivery.scheduleStart,
+    created_at: isoTime(createdAt),
+  };
+}
+
 /** JSON text of the attempt's record; the delivery's secret and headers must be sealed already. */
 export function attemptRecord(attempt: RecordInput): string {
   const { delivery, outcome, decision, result, startedAt, durationMs } =
@@ -65,7 +90,7 @@ export function attemptRecord(attempt: RecordInput): string {
   const record: AttemptRecord = {
     delivery_id: delivery.id,
     attempt: delivery.attempt,
-    attempted_at: new Date(startedAt).toISOString(),
+    attempted_at: isoTime(startedAt),
     duration_ms: Math.round(durationMs),
     status: STATUS[decision.kind],
   };
@@ -79,9 +104,7 @@ export function attemptRecord(attempt: RecordInput): string {
     record.error_type = outcome.errorType;
   }
   if (decision.kind === "retry")
-    record.retry_at = new Date(
-      startedAt + durationMs + decision.delayMs,
-    ).toISOString();
+    record.retry_at = isoTime(startedAt + durationMs + decision.delayMs);
   if (attempt.signature !== null) record.signature = attempt.signature;
   if (
     outcome.kind === "final" &&
@@ -90,22 +113,7 @@ export function attemptRecord(attempt: RecordInput): string {
   ) {
     record.disable_endpoint = delivery.endpointId;
   }
-  if (!delivery.isPersisted) {
-    record.delivery = {
-      lead_id: delivery.leadId,
-      client_id: delivery.clientId,
-      endpoint_id: delivery.endpointId,
-      event: delivery.event,
-      format: delivery.format,
-      webhook_url: delivery.webhookUrl,
-      payload: storableJson(delivery.payload),
-      secret: delivery.secret,
-      headers: delivery.headers,
-      max_attempts: attempt.maxAttempts,
-      schedule_start: delivery.scheduleStart,
-      created_at: new Date(attempt.createdAt).toISOString(),
-    };
-  }
+  if (attempt.row !== null) record.delivery = attempt.row;
   return storableJson(JSON.stringify(record));
 }
 

@@ -15,8 +15,3 @@ export function endpointOf(delivery: Delivery): string {
   const { origin, pathname } = new URL(delivery.webhookUrl!);
   return origin + pathname;
 }
-
-/** When the entry was added, ms since 1970: the first half of its id. */
-export function addedAt(entryId: string): number {
-  return Number(entryId.slice(0, entryId.indexOf("-")));
-}
