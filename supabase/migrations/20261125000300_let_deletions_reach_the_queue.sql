@@ -265,11 +265,11 @@ begin
 
     -- Inserted in the state that its attempt leads to, so that the update below skips it and no index is written twice.
     with made as (
-      insert into public.webhook_deliveries as w (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload, payload_text,
+      insert into public.webhook_deliveries as w (id, lead_id, client_id, endpoint_id, event, format, webhook_url, payload,
         secret, headers, attempt, max_attempts, schedule_start, created_at, status, response_status, response_body,
         last_error, sent_at, next_retry_at, signature)
       select a.delivery_id, (select l.id from public.leads l where l.id = d.lead_id), d.client_id, d.endpoint_id, d.event,
-        d.format, d.webhook_url, d.payload::jsonb, coalesce(d.payload_text, d.payload), d.secret, d.headers, a.attempt, d.max_attempts, d.schedule_start, d.created_at,
+        d.format, d.webhook_url, coalesce(d.payload_text, d.payload)::json, d.secret, d.headers, a.attempt, d.max_attempts, d.schedule_start, d.created_at,
         a.status, a.response_status, a.response_body, a.error, a.attempted_at, a.retry_at, a.signature
       from (
         select distinct on (a.delivery_id) a.*
@@ -354,16 +354,21 @@ declare
   number constant integer := given ->> 'attempt';
   state constant text := case when given ->> 'status' in ('success', 'sent', 'failed') then given ->> 'status' else 'failed' end;
   delivery constant jsonb := given -> 'delivery';
+  sent constant text := coalesce(delivery ->> 'payload_text', delivery ->> 'payload');
+  body json;
 begin
   if jsonb_typeof(delivery) = 'object' and not exists (
     select from public.webhook_deletions x
     where x.kind <> 'cancelled' and (x.id = wanted_id or x.id::text = lower(delivery ->> 'lead_id'))
   ) then
     begin
-      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, payload_text, attempt, max_attempts, status)
+      body := sent;
+    exception when others then body := to_json(sent);
+    end;
+    begin
+      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, attempt, max_attempts, status)
       values (wanted_id, delivery ->> 'event', delivery ->> 'format', delivery ->> 'webhook_url',
-        to_jsonb(coalesce(delivery ->> 'payload_text', delivery ->> 'payload')),
-        coalesce(delivery ->> 'payload_text', delivery ->> 'payload'), coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
+        body, coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
       on conflict (id) do nothing;
     exception when lock_not_available then raise; when others then null;
     end;

@@ -55,7 +55,7 @@ async function post(
 }
 
 const NUMBERS =
-  '{"a":9007199254740993,"b":[12345678901234567890,-0,1.0],"c":{"huge":1e400,"price":1.50}}';
+  '{"a":9007199254740993,"b":[12345678901234567890,-0,1.0],"c":{"huge":1e400,"beyond":1e200000,"price":1.50}}';
 const ODD =
   '{ "z": 1,\n\t"b" : "\\u00e9 \\/ \\ud83e\\udd8a",  "10": 1, "2": [ 1.0 , 1E5 ], "a":1, "a":{"last": "of two"} }';
 
@@ -79,10 +79,10 @@ describe("a payload", () => {
       ]) {
         expect(await payloadOf(id)).toBe(text);
         const { rows } = await postgres.query(
-          "select payload_text, payload = payload_text::jsonb as is_same from webhook_deliveries where id = $1",
+          "select payload::text from webhook_deliveries where id = $1",
           [id],
         );
-        expect(rows).toEqual([{ payload_text: text, is_same: true }]);
+        expect(rows).toEqual([{ payload: text }]);
       }
 
       const { id } = alone.body.delivery;
@@ -139,22 +139,6 @@ describe("a payload", () => {
     expect((await post(request("9007199254740993"))).status).toBe(202);
     expect((await post(request("9007199254740993"))).status).toBe(200);
     expect((await post(request("9007199254740992"))).status).toBe(409);
-  });
-
-  test("with a number that Postgres cannot hold either is refused alone", async () => {
-    const request = `{"webhookUrl":"${HOOK}","payload":{"n":1e200000}}`;
-    const { status, body } = await post(request);
-    expect(status).toBe(422);
-    expect(body.issues[0]!.path).toBe("payload");
-    const batch = await post(
-      `{"deliveries":[${request},{"test":true,"webhookUrl":"${HOOK}"}]}`,
-      {},
-      "/batch",
-    );
-    expect(batch.body.deliveries.map((item) => item.status)).toEqual([
-      "error",
-      "success",
-    ]);
   });
 
   test("nested without end around a number is refused", async () => {

@@ -92,7 +92,7 @@ export async function createQueue(url: string) {
     holds,
     deletions: createDeletionQueue(redis, keys),
     /** What reconcile does with deliveries whose rows are unfinished. Per delivery: whether it was injected. */
-    reinject: async (deliveries: Injection[]): Promise<boolean[]> => {
+    reinject: async (deliveries: Injection[]): Promise<(boolean | null)[]> => {
       await reconcile.homeless(deliveries.map(({ id }) => id));
       return reconcile.reinject(deliveries);
     },

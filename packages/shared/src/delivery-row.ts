@@ -1,9 +1,9 @@
 // Turns a row of `webhook_deliveries` into the delivery that is to be sent next.
 import type { Delivery } from "./entries.ts";
 
-/** The columns that are needed to send a row again. The payload is the text that was sent, not what Postgres makes of it. */
+/** The columns that are needed to send a row again. The payload comes as the text that was sent. */
 export const DELIVERY_COLUMNS =
-  "id,lead_id,client_id,endpoint_id,event,format,webhook_url,payload_text:sent_payload,secret,headers,status," +
+  "id,lead_id,client_id,endpoint_id,event,format,webhook_url,payload_text:payload::text,secret,headers,status," +
   "attempt,max_attempts,schedule_start,next_retry_at";
 
 /** A row of `webhook_deliveries`, read with `DELIVERY_COLUMNS`. */

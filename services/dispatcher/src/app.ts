@@ -8,6 +8,7 @@ import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createConsumer } from "@pipeline/shared/queue/consumer";
+import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import {
   createKeys,
@@ -25,6 +26,7 @@ import {
 import { createSealer } from "@pipeline/shared/seal";
 import { createDeliver } from "./attempt/deliver.ts";
 import { createEndpoints } from "./attempt/endpoints.ts";
+import { createReadEndpoints } from "./attempt/read-endpoints.ts";
 import { createHttpSender } from "./attempt/http-sender.ts";
 import { createReport } from "./attempt/report.ts";
 import { createSettler } from "./attempt/settler.ts";
@@ -40,11 +42,15 @@ import { createShutdown } from "./shutdown.ts";
 import { createAdmit } from "./taking/admit.ts";
 import { createBegin } from "./taking/begin.ts";
 import { createConsume } from "./taking/consume.ts";
+import { createMemoryGuard } from "./taking/memory-guard.ts";
 import { createHeartbeat } from "./taking/heartbeat.ts";
 import { createLimiter, unlimited } from "./taking/limiter.ts";
 import { createPermits } from "./taking/permits.ts";
 
 const DATABASE_TIMEOUT_MS = 10_000;
+/** Nobody waits that long for a look-up; what comes later is kept for the next delivery. */
+const LOOKUP_TIMEOUT_MS = 3000;
+const LOOKUP_CONNECTIONS = 2;
 const METRICS_LOG_INTERVAL_MS = 60_000;
 /** A name that cannot be resolved must not hold its slot for as long as a receiver that is slow. */
 const LONGEST_LOOKUP_MS = 4000;
@@ -65,6 +71,13 @@ export function createApp(config: Config, logger: Logger) {
     config.supabaseUrl,
     config.serviceRoleKey,
     DATABASE_TIMEOUT_MS,
+  );
+  // Apart from the recorder's, whose calls may be large and slow.
+  const forLookups = createDatabase(
+    config.supabaseUrl,
+    config.serviceRoleKey,
+    LOOKUP_TIMEOUT_MS,
+    LOOKUP_CONNECTIONS,
   );
   const stopping = new AbortController();
   const { signal } = stopping;
@@ -98,7 +111,9 @@ export function createApp(config: Config, logger: Logger) {
   });
   const settler = createSettler({ queue, logger });
   const { deliver, defer, giveUp } = createDeliver({
-    endpoints: createEndpoints(database.client, now),
+    endpoints: createEndpoints(createReadEndpoints(forLookups.client), () =>
+      performance.now(),
+    ),
     sender,
     settler,
     sealer: createSealer(config.encryptionKey),
@@ -139,6 +154,14 @@ export function createApp(config: Config, logger: Logger) {
     giveUp,
     logger,
   });
+  const guard = createMemoryGuard({
+    inspection,
+    deadLetters: createDeadLetters(commands, keys),
+    deadMaxBytes: config.deadMaxBytes,
+    typicalBytes: queue.typicalBytes,
+    logger,
+    now: () => performance.now(),
+  });
 
   // Recording
   const record = createRecorder({
@@ -160,18 +183,26 @@ export function createApp(config: Config, logger: Logger) {
     summarizedAt = now();
     if (summary !== null) logger.info(summary, "worker.metrics");
   };
+  const consume = createConsume({
+    concurrency,
+    claimIdleMs,
+    queue,
+    limiter,
+    permits: {
+      ...permits,
+      free: () =>
+        Math.min(permits.free(), guard.mostInFlight() - permits.running()),
+    },
+    admit: (...args) => {
+      guard.noteRead();
+      return admit(...args);
+    },
+    now,
+    random,
+  });
   const consuming = loop(
     "consume",
-    createConsume({
-      concurrency,
-      claimIdleMs,
-      queue,
-      limiter,
-      permits,
-      admit,
-      now,
-      random,
-    }),
+    async (signal) => (await guard.check(permits.running())) || consume(signal),
   );
   const recording = loop("record", record);
   const keeping = [
@@ -254,7 +285,7 @@ export function createApp(config: Config, logger: Logger) {
       await shutdown();
       logMetrics(); // of the last, incomplete interval
       await opsServer?.close();
-      await database.close();
+      await Promise.all([database.close(), forLookups.close()]);
       for (const redis of [commands, blocking, logBlocking]) redis.disconnect();
       logger.info("[WEBHOOK_WORKER] Stopped");
     },

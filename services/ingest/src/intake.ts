@@ -6,7 +6,9 @@ import { type Batcher, createBatcher } from "@pipeline/shared/batcher";
 import { isHeld } from "@pipeline/shared/database-fault";
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
+import { sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { Sealer } from "@pipeline/shared/seal";
+import type { UploadSize } from "@pipeline/shared/upload-size";
 import type {
   CreatedRow,
   DeliveryCreations,
@@ -48,10 +50,6 @@ const SLOW_FLUSH_MS = 250;
 const SLOW_FLUSHES_AT_ONCE = 16;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
-/** A number that not even `numeric` can hold, like 1e200000. */
-const NUMBER_OUT_OF_RANGE = "22003";
-/** A larger call would keep the database busy for longer than a request may wait. */
-const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
 export interface Accepted {
   receipt: Receipt;
@@ -63,6 +61,8 @@ export interface IntakeOptions {
   lookups: Lookups;
   create: Create;
   held: HeldRows;
+  /** Of the calls that `create` makes. */
+  uploads: Pick<UploadSize, "split">;
   writes: Pick<DeliveryCreations, "firstOfKeys">;
   queue: Pick<Queue, "takeRoom" | "returnRoom" | "enqueue">;
   sealer: Sealer;
@@ -81,20 +81,7 @@ export interface Intake {
   drain: () => Promise<void>;
 }
 
-/** Consecutive deliveries whose payloads fit into one call. */
-function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
-  const groups: PlannedDelivery[][] = [];
-  let bytes = Infinity;
-  for (const plan of planned) {
-    bytes += plan.delivery.payload.length;
-    if (bytes > MAX_CALL_BYTES) {
-      groups.push([]);
-      bytes = plan.delivery.payload.length;
-    }
-    groups.at(-1)!.push(plan);
-  }
-  return groups;
-}
+const sizeOfPlan = ({ delivery }: PlannedDelivery) => sizeOf(delivery.payload);
 
 function accepted(row: CreatedRow): Result<Accepted> {
   if (row.creation === "conflict") return { ok: false, refusal: KEY_USED };
@@ -105,7 +92,7 @@ function accepted(row: CreatedRow): Result<Accepted> {
 }
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { lookups, create, held, writes, queue, sealer } = options;
+  const { lookups, create, held, writes, uploads, queue, sealer } = options;
   const { maxAttempts, logger, warn } = options;
 
   /** Why there is no row: the database is away, slow or locked, or it has refused this one. */
@@ -128,16 +115,10 @@ export function createIntake(options: IntakeOptions): Intake {
       { deliveryId: plan.delivery.id, error: message },
       "delivery.refused",
     );
-    const sqlState = error instanceof PipelineError ? error.sqlState : null;
-    if (sqlState === FOREIGN_KEY_VIOLATION)
-      return refuse(404, "leadId", "is not a known lead");
-    if (sqlState === NUMBER_OUT_OF_RANGE)
-      return refuse(
-        422,
-        "payload",
-        "holds a number that the database cannot store",
-      );
-    return refuse(422, "", "The database refused this delivery");
+    return error instanceof PipelineError &&
+      error.sqlState === FOREIGN_KEY_VIOLATION
+      ? refuse(404, "leadId", "is not a known lead")
+      : refuse(422, "", "The database refused this delivery");
   }
 
   async function store(
@@ -200,7 +181,7 @@ export function createIntake(options: IntakeOptions): Intake {
     const room = await queue.takeRoom(planned.length);
     try {
       const results: Result<Accepted>[] = [];
-      for (const group of splitBySize(planned.slice(0, room)))
+      for (const group of uploads.split(planned.slice(0, room), sizeOfPlan))
         results.push(...(await store(group, isProbe)));
       while (results.length < planned.length)
         results.push({ ok: false, refusal: QUEUE_FULL });

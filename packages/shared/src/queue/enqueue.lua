@@ -1,6 +1,6 @@
 -- Appends each delivery to the stream once: a delivery that already has a home is not appended again.
 -- ARGV  maxLength, then per delivery: deliveryId, number of names and values that follow, field, value, ...
--- Returns per delivery: the id of the new entry, the home it already had, or '' when the stream is full.
+-- Returns per delivery: the id of the new entry, the home it already had, or '' when the queue is full.
 local function isTaken(deliveryId, home)
   if not home then return false end
   local kind, ends = tombstone(home)
@@ -8,7 +8,7 @@ local function isTaken(deliveryId, home)
   return kind == nil or realHome(deliveryId, home)
 end
 
-local room = tonumber(ARGV[1]) - redis.call('XLEN', stream)
+local room = tonumber(ARGV[1]) - queueLength()
 local results, newHomes, given, i = {}, {}, {}, 2
 while i <= #ARGV do
   local deliveryId, count = ARGV[i], tonumber(ARGV[i + 1])

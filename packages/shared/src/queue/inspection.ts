@@ -1,6 +1,7 @@
 // Looks into the queue without changing it: how many deliveries are where.
 import { isGroupMissing, type Redis } from "../redis.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
+import { queueScript } from "./script.ts";
 
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
@@ -13,7 +14,21 @@ export interface QueueCounts {
   unrecorded: number;
 }
 
+/** Bytes where nothing else is said; 0 where the server does not tell. */
+export interface MemoryUse {
+  /** Outcomes in the log, and their size. */
+  unrecorded: number;
+  unrecordedBytes: number;
+  dead: number;
+  deadBytes: number;
+  /** What the server compares with `max`. */
+  used: number;
+  /** Its `maxmemory`; 0: no limit. */
+  max: number;
+}
+
 export interface Inspection {
+  memory: () => Promise<MemoryUse>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
   inFlight: () => Promise<number>;
@@ -25,6 +40,8 @@ export interface Inspection {
 }
 
 export function createInspection(redis: Redis, keys: Keys): Inspection {
+  const memory = queueScript(redis, keys, "memory-use");
+
   async function inFlight(): Promise<number> {
     try {
       const [count] = await redis.xpending(keys.stream, DISPATCHERS_GROUP);
@@ -49,6 +66,12 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
   const unrecorded = () => redis.xlen(keys.log);
 
   return {
+    memory: async () => {
+      const reply = (await memory()) as number[];
+      const [unrecorded, unrecordedBytes, dead, deadBytes, used, max] =
+        reply as [number, number, number, number, number, number];
+      return { unrecorded, unrecordedBytes, dead, deadBytes, used, max };
+    },
     waiting,
     inFlight,
     retries,

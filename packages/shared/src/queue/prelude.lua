@@ -2,11 +2,31 @@
 -- KEYS  stream, homes, retries, retriesData, log, dead, epoch, tombstones (the same for every script; none has keys of its own)
 local stream, homes, retries, retriesData, log, dead, epoch, tombstones = unpack(KEYS)
 
+-- Whether Redis refuses what takes memory. To be asked before the script's first write: it writes nothing itself.
+local function isOutOfMemory()
+  local reply = redis.pcall('SETRANGE', epoch, 0, '')
+  return type(reply) == 'table' and reply.err ~= nil and string.find(reply.err, 'OOM', 1, true) ~= nil
+end
+
 -- Once a script has written, Redis lets it go on writing even when out of memory. This no-op is that first write, for
 -- scripts that free memory or only move data.
 local function mayWriteWhenFull() redis.call('HDEL', homes, '') end
 
-local function entryExists(key, entryId) return #redis.call('XRANGE', key, entryId, entryId) > 0 end
+-- How many deliveries and outcomes the queue holds, in every place there is: what MAX_QUEUE_LENGTH bounds. A delivery that has
+-- failed and waits counts once more for its outcome until that is in Postgres. Dead letters have a bound of their own.
+local function queueLength()
+  return redis.call('XLEN', stream) + redis.call('ZCARD', retries) + redis.call('XLEN', log)
+end
+
+-- Redis cannot say whether an entry exists without handing it over, so this counts what that has cost.
+local bytesLookedAt = 0
+
+local function entryExists(key, entryId)
+  local entry = redis.call('XRANGE', key, entryId, entryId)[1]
+  if not entry then return false end
+  for _, text in ipairs(entry[2]) do bytesLookedAt = bytesLookedAt + #text end
+  return true
+end
 
 local function present()
   local time = redis.call('TIME')

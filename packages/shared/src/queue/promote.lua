@@ -1,9 +1,10 @@
--- Moves due retries back to the stream, all of them or none, so any number of schedulers may run it without a lock.
+-- Moves due retries back to the stream, so many that Redis is not kept busy for long. What it takes up it moves whole, so any
+-- number of schedulers may run it without a lock.
 -- A retry whose delivery has another home (a settlement failed half-way, or it was added by hand) is dropped. One that is held
 -- by a person's action waits until that is over. Also removes tombstones that have expired.
--- ARGV  limit, the present time in ISO 8601 (for dead letters)
+-- ARGV  most retries, most bytes (at least one retry is moved), the present time in ISO 8601 (for dead letters)
 -- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
-local limit, failedAt = ARGV[1], ARGV[2]
+local limit, mostBytes, failedAt = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 mayWriteWhenFull() -- promoting only moves data
 local now = present()
 
@@ -30,10 +31,15 @@ local function decode(text)
   return #fields <= LARGEST_ENTRY_VALUES and fields or nil
 end
 
-local ids = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, limit)
+local ids, texts, bytes = {}, {}, 0
+for i, id in ipairs(redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, limit)) do
+  local text = redis.call('HGET', retriesData, id)
+  bytes = bytes + (text and #text or 0)
+  if bytes > mostBytes and i > 1 then break end
+  ids[i], texts[i] = id, text
+end
 local moved, unreadable, over, held = 0, 0, {}, {}
 if #ids > 0 then
-  local texts = redis.call('HMGET', retriesData, unpack(ids))
   local known = redis.call('HMGET', homes, unpack(ids))
   -- A key of the wrong type must fail here, before the first write: failing later, every repeat would add another entry.
   redis.call('XLEN', stream)

@@ -5,6 +5,7 @@
 --       fields (JSON object: the next entry for retry and defer, the dead letter for dead, otherwise ''), record (JSON or '')
 -- Returns per entry: 1 settled, 2 late success that cancelled a waiting retry, 0 stale (nothing changed).
 local group, consumer = ARGV[1], ARGV[2]
+local isFull = isOutOfMemory()
 mayWriteWhenFull() -- settling frees memory
 -- A key of the wrong type must fail here, before the first write: failing later, every repeat would add another dead letter.
 redis.call('ZCARD', retries)
@@ -13,6 +14,10 @@ redis.call('XLEN', dead)
 redis.call('XLEN', log)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- A retry takes several times the memory of the entry that it replaces. So while Redis is full it holds this many. The others
+-- are left to their rows in Postgres: reconcile brings them back when there is room.
+local MOST_RETRIES_WHEN_FULL = 100
 
 -- The deliveries' homes from now on (false: none), and the settled entries. Both are written once per batch, because one
 -- call for all costs much less than one per entry: this made the script a third faster.
@@ -64,6 +69,8 @@ local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, recor
   elseif pending and pending[2] == consumer then
     if kind == 'dead' then
       writeDeadLetter(fields)
+      writeLog(deliveryId, record, true)
+    elseif isFull and kind == 'retry' and record ~= '' and redis.call('ZCARD', retries) >= MOST_RETRIES_WHEN_FULL then
       writeLog(deliveryId, record, true)
     else
       redis.call('HSET', retriesData, deliveryId, fields)

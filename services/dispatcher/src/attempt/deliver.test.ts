@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import type { SendResult } from "../core/outcome.ts";
 import type { Work } from "../core/work.ts";
 import { createDeliver } from "./deliver.ts";
-import type { Endpoint } from "./endpoints.ts";
+import type { Endpoint } from "./read-endpoints.ts";
 import type { SendRequest } from "./http-sender.ts";
 import { SAMPLE_DELIVERY as delivery } from "../sample-delivery.ts";
 
@@ -25,6 +25,7 @@ const endpoint: Endpoint = {
   secret: null,
   headers: null,
   isActive: true,
+  updatedAt: null,
 };
 const answer = (
   status: number,

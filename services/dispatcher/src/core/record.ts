@@ -121,7 +121,7 @@ export function attemptRecord(attempt: RecordInput): string {
       format: delivery.format,
       webhook_url: delivery.webhookUrl,
       payload,
-      // What was sent, and is sent again, where jsonb cannot hold it.
+      // What was sent, and is sent again, where the text of the record cannot say it.
       ...(payload !== delivery.payload && { payload_text: delivery.payload }),
       secret: delivery.secret,
       headers: delivery.headers,
@@ -135,7 +135,7 @@ export function attemptRecord(attempt: RecordInput): string {
 
 /**
  * A record that the database refused, without the texts that came from outside, so that at least the outcome is kept. A
- * payload that jsonb cannot hold is shown as a JSON string, and its text is kept.
+ * payload that it cannot hold is kept as a JSON string.
  */
 export function plainRecord(
   record: AttemptRecord,
@@ -152,13 +152,13 @@ export function plainRecord(
     .slice(0, LONGEST_ERROR);
   if (record.status !== "success") plain.error = error;
   if (record.delivery === undefined) return plain;
-  const { payload, payload_text: text = payload } = record.delivery;
+  const {
+    payload,
+    payload_text: text = payload,
+    ...delivery
+  } = record.delivery;
   return {
     ...plain,
-    delivery: {
-      ...record.delivery,
-      payload: JSON.stringify(String(payload)),
-      payload_text: text ?? null,
-    },
+    delivery: { ...delivery, payload: JSON.stringify(String(text)) },
   };
 }

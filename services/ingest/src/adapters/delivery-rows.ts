@@ -140,11 +140,13 @@ export function createDeliveryCreations(
       });
     },
 
-    /** From here on they are never sent, not even if their creation comes later. */
-    withdraw: async (ids: string[]): Promise<void> => {
-      const args = { delivery_ids: ids };
-      await gate.run(() => unwrap(client.rpc("withdraw_deliveries", args)));
-    },
+    /** Resolves to those that were stored, and are not any more. */
+    withdraw: (ids: string[]): Promise<string[]> =>
+      gate.run(() =>
+        unwrap<string[]>(
+          client.rpc("withdraw_deliveries", { delivery_ids: ids }),
+        ),
+      ),
 
     /** Those of the deliveries that are stored and have not been attempted. */
     pending: async (ids: string[]): Promise<Delivery[]> => {
@@ -285,7 +287,7 @@ export function createDeliveryReads(
         const query = client
           .from("webhook_deliveries")
           .select(
-            `${DELIVERY_COLUMNS}, payload_text:sent_payload, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
+            `${DELIVERY_COLUMNS}, payload_text:payload::text, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
           )
           .eq("id", id)
           .order("attempt_number", { referencedTable: "webhook_delivery_logs" })

@@ -8,41 +8,12 @@ export interface RawNumber {
 }
 
 // In every version of Node that runs this, and not yet in TypeScript's library for it.
-const { rawJSON, isRawJSON, parse } = JSON as unknown as {
+const { rawJSON, isRawJSON } = JSON as unknown as {
   rawJSON: (text: string) => RawNumber;
   isRawJSON: (value: unknown) => value is RawNumber;
-  parse: (
-    text: string,
-    reviver: (
-      key: string,
-      value: unknown,
-      context: { source?: string },
-    ) => unknown,
-  ) => unknown;
 };
 
 export { isRawJSON as isRawNumber };
-
-/** A number that may change when it is read: 16 digits or more, a fraction, an exponent, or a negative zero. */
-const MAY_CHANGE = /(?:^|[:[,])\s*(?:-0|-?\d+[.eE]|-?\d{16})/;
-
-/** `JSON.parse`, with raw numbers for those that would be written differently. Throws SyntaxError. */
-export function parseExact(text: string): unknown {
-  if (!MAY_CHANGE.test(text)) return JSON.parse(text) as unknown;
-  try {
-    return parse(text, (_key, value, { source }) =>
-      typeof value === "number" &&
-      source !== undefined &&
-      String(value) !== source
-        ? rawJSON(source)
-        : value,
-    );
-  } catch (error) {
-    // Unlike JSON.parse alone, the reviver recurses. What is nested so deeply is refused later, so its numbers do not matter.
-    if (error instanceof RangeError) return JSON.parse(text) as unknown;
-    throw error;
-  }
-}
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -60,13 +31,14 @@ function skipBlanks(text: string, from: number): number {
 /** `from`: the opening quote. The end of the string, after the closing one. */
 function skipString(text: string, from: number): number {
   let quote = text.indexOf('"', from + 1);
-  for (;;) {
+  while (quote !== -1) {
     let backslashes = 0;
     while (text.charCodeAt(quote - 1 - backslashes) === BACKSLASH)
       backslashes++;
     if (backslashes % 2 === 0) return quote + 1;
     quote = text.indexOf('"', quote + 1);
   }
+  return text.length;
 }
 
 /** `from`: the first character of a value. Its end. */
@@ -129,4 +101,82 @@ export function elementTexts(text: string): string[] {
     if (text[at] === ",") at = skipBlanks(text, at + 1);
   }
   return elements;
+}
+
+const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
+const PART_OF_A_NUMBER = /[\d+.eE-]*/y;
+const AFTER_A_NUMBER = new Set([",", "]", "}", undefined]);
+const MINUS = 0x2d;
+const ZERO = 0x30;
+const NINE = 0x39;
+
+// NUL can stand in JSON only as this escape, so that in a text without it no string begins with NUL.
+const NUL = String.raw`\u0000`;
+
+/**
+ * The text with each number that would change as a string that begins with NUL. Null when there is none, or it is not JSON.
+ */
+function markNumbers(text: string): string | null {
+  const parts: string[] = [];
+  let kept = 0;
+  let at = 0;
+  while (at < text.length) {
+    const code = text.charCodeAt(at);
+    if (code === QUOTE) {
+      at = skipString(text, at);
+    } else if (code === MINUS || (code >= ZERO && code <= NINE)) {
+      PART_OF_A_NUMBER.lastIndex = at;
+      const [number] = PART_OF_A_NUMBER.exec(text)!;
+      const start = at;
+      at += number.length;
+      if (String(Number(number)) === number) continue;
+      // Marked, `1.0.0` or a key `1.0` would be good JSON.
+      if (!NUMBER.test(number)) return null;
+      if (!AFTER_A_NUMBER.has(text[skipBlanks(text, at)])) return null;
+      parts.push(text.slice(kept, start), `"${NUL}${number}"`);
+      kept = at;
+    } else {
+      at++;
+    }
+  }
+  if (kept === 0) return null;
+  parts.push(text.slice(kept));
+  return parts.join("");
+}
+
+const isMarked = (value: unknown): value is string =>
+  typeof value === "string" && value.startsWith("\0");
+
+/** Puts raw numbers in the places of the marked ones. Without recursion, however deep the nesting is. */
+function unmark(root: unknown): unknown {
+  if (isMarked(root)) return rawJSON(root.slice(1));
+  const left: unknown[] = [root];
+  while (left.length > 0) {
+    const container = left.pop();
+    if (typeof container !== "object" || container === null) continue;
+    for (const [key, value] of Object.entries(container)) {
+      if (!isMarked(value)) left.push(value);
+      // Not by assignment: a key may be __proto__.
+      else
+        Object.defineProperty(container, key, {
+          value: rawJSON(value.slice(1)),
+          enumerable: true,
+          writable: true,
+          configurable: true,
+        });
+    }
+  }
+  return root;
+}
+
+/**
+ * `JSON.parse`, with raw numbers for those that would be written differently. Throws SyntaxError. A reviver would do the same
+ * in a tenth of the lines; it takes ten times as long as parsing does, and recurses.
+ */
+export function parseExact(text: string): unknown {
+  // A text with NUL in it is refused later, so its numbers do not matter.
+  const marked = text.includes(NUL) ? null : markNumbers(text);
+  return marked === null
+    ? (JSON.parse(text) as unknown)
+    : unmark(JSON.parse(marked));
 }
