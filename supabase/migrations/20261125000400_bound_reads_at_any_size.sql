@@ -94,7 +94,7 @@ $$;
 -- A page of deliveries, newest first. See matching_deliveries for the filter.
 create or replace function public.list_deliveries(filter jsonb, page_size integer)
 returns setof public.webhook_deliveries language plpgsql stable security invoker
-set search_path = '' set enable_seqscan = off as $$
+set search_path = '' set enable_seqscan = off set lock_timeout = '300ms' set statement_timeout = '2s' as $$
 begin
   return query execute webhook_private.matching_deliveries('d.*', filter, page_size);
 end;
@@ -102,7 +102,8 @@ $$;
 
 -- How many deliveries match a filter; `at_most` if there are more.
 create or replace function public.count_deliveries(filter jsonb, at_most integer)
-returns bigint language plpgsql stable security invoker set search_path = '' set enable_seqscan = off as $$
+returns bigint language plpgsql stable security invoker
+set search_path = '' set enable_seqscan = off set lock_timeout = '300ms' set statement_timeout = '2s' as $$
 declare counted bigint;
 begin
   execute format('select count(*) from (%s) d', webhook_private.matching_deliveries('d.created_at, d.id', filter, at_most)) into counted;
@@ -162,7 +163,8 @@ from public.webhook_deliveries group by 1, 2;
 
 -- Sums up the rows of delivery_counts once there are some thousands of them. Leaves those that a call beside it has taken.
 create or replace function public.fold_delivery_counts()
-returns void language plpgsql security definer set search_path = '' as $$
+returns void language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set statement_timeout = '8s' as $$
 begin
   if (select count(*) from (select from webhook_private.delivery_counts limit 5000) c) < 5000 then return; end if;
   with taken as (

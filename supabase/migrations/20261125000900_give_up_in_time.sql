@@ -7,24 +7,11 @@ returns setof public.webhook_endpoints language sql stable security invoker set 
   select * from public.webhook_endpoints where id = any (endpoint_ids);
 $$;
 
--- Makes sure that deliveries whose creation was not answered are never sent. A row that is there is cancelled; for one that
--- is not, a cancelled row takes its id, so that a creation that arrives late finds it taken. Waits for a creation that is
--- about to commit, since both insert the same key. Returns the ids that were cancelled or taken; one that is missing has
--- moved on.
+-- Takes back deliveries whose creation was not confirmed in time, as their clients were told. Returns the ids of those that
+-- were there and had not been attempted.
 create or replace function public.withdraw_deliveries(delivery_ids uuid[])
-returns setof uuid language plpgsql security invoker set search_path = '' set enable_seqscan = off as $$
-declare
-  reason constant text := 'withdrawn: its creation was not confirmed in time, and the client was told so';
-begin
-  insert into public.webhook_deliveries (id, payload, status, last_error)
-  select w.id, '{}', 'cancelled', reason from unnest(delivery_ids) as w (id) order by w.id
-  on conflict (id) do nothing;
-
-  update public.webhook_deliveries d set status = 'cancelled', next_retry_at = null, last_error = reason, updated_at = now()
-  where d.id = any (delivery_ids) and d.status = 'pending';
-
-  return query select d.id from public.webhook_deliveries d where d.id = any (delivery_ids) and d.status = 'cancelled';
-end;
+returns setof uuid language sql security invoker set search_path = '' set enable_seqscan = off as $$
+  delete from public.webhook_deliveries d where d.id = any (delivery_ids) and d.status = 'pending' returning d.id;
 $$;
 
 revoke execute on function public.endpoints_for_delivery(uuid[]), public.withdraw_deliveries(uuid[])
@@ -42,6 +29,7 @@ begin
     select p.oid::regprocedure as signature, limits.lock_ms, limits.statement_ms
     from (values
       ('create_deliveries', 300, 2000), ('withdraw_deliveries', 300, 2000),
+      ('deliveries_of_keys', 300, 2000), ('close_attempt', 300, 8000),
       ('restart_delivery', 300, 2000), ('cancel_delivery', 300, 2000),
       ('leads_for_delivery', 300, 2000), ('endpoints_for_delivery', 300, 1000),
       ('delivery_stats', 1000, 4000),

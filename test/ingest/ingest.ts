@@ -6,6 +6,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
+import { buffer } from "node:stream/consumers";
 import { createDatabase, unwrap } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { inject } from "vitest";
@@ -145,7 +146,10 @@ export async function startSupabaseProxy() {
     /** Passed on, and then: the connection is reset, the answer comes too late, a gateway answers in its place. */
     | "lost"
     | "late"
-    | "bad gateway" = "open";
+    | "bad gateway"
+    /** Passed on when the test lets them go. */
+    | "held back" = "open";
+  const heldBack: (() => void)[] = [];
   const server = createServer((request, response) => {
     calls.push(request.url ?? "");
     if (mode === "silent") {
@@ -187,7 +191,14 @@ export async function startSupabaseProxy() {
       },
     );
     forwarded.on("error", () => response.destroy());
-    if (mode === "slow") setTimeout(() => request.pipe(forwarded), SLOW_MS);
+    if (mode === "held back") {
+      // Read at once, so that it is whole although its client does not wait for the answer.
+      buffer(request).then(
+        (body) => heldBack.push(() => forwarded.end(body)),
+        () => forwarded.destroy(),
+      );
+    } else if (mode === "slow")
+      setTimeout(() => request.pipe(forwarded), SLOW_MS);
     else request.pipe(forwarded);
   });
   await new Promise<void>((resolve) => {
@@ -198,6 +209,10 @@ export async function startSupabaseProxy() {
     calls,
     set: (next: typeof mode) => {
       mode = next;
+    },
+    /** Passes on what was held back. */
+    letGo: () => {
+      for (const passOn of heldBack.splice(0)) passOn();
     },
     /** Resets the connections that are in use or idle. */
     cut: () => server.closeAllConnections(),

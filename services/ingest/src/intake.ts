@@ -8,6 +8,7 @@ import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
 import { sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { Sealer } from "@pipeline/shared/seal";
+import type { UploadSize } from "@pipeline/shared/upload-size";
 import type {
   CreatedRow,
   DeliveryCreations,
@@ -61,6 +62,8 @@ export interface IntakeOptions {
   lookups: Lookups;
   create: Create;
   held: HeldRows;
+  /** Of the calls that `create` makes. */
+  uploads: Pick<UploadSize, "split">;
   writes: Pick<DeliveryCreations, "firstOfKeys">;
   queue: Pick<Queue, "takeRoom" | "returnRoom" | "enqueue">;
   sealer: Sealer;
@@ -90,10 +93,8 @@ function accepted(row: CreatedRow): Result<Accepted> {
 }
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { lookups, create, held, writes, queue, sealer } = options;
+  const { lookups, create, held, writes, uploads, queue, sealer } = options;
   const { maxAttempts, logger, warn } = options;
-
-  const uploads = createUploadSize(() => performance.now());
 
   /** Why there is no row: the database is away, slow or locked, or it has refused this one. */
   function notCreated(plan: PlannedDelivery, error: unknown): Result<Accepted> {
@@ -127,10 +128,6 @@ export function createIntake(options: IntakeOptions): Intake {
   ): Promise<Result<Accepted>[]> {
     const startedAt = performance.now();
     const results = await create(planned, isProbe);
-    const faults = results.flatMap((entry) =>
-      "refused" in entry ? [entry.refused] : [],
-    );
-    uploads.learn(performance.now() - startedAt, faults[0] ?? null);
     const isCreated = results.map(
       (entry) => "result" in entry && entry.result.creation === "created",
     );

@@ -1,20 +1,18 @@
-// Deliveries whose client was told that nobody knows whether they were stored. They may be, or be committed later. One
-// without an idempotency key is sent again under another id by a client that obeys, so it is withdrawn: it must never be
-// sent. One with a key is what the repeated request will get, so it goes into the queue as soon as it is found.
-import { isHeld } from "@pipeline/shared/database-fault";
+// Deliveries whose client was told that nobody knows whether they were stored. They may be, or may yet be: a commit may
+// take long, and a gateway may pass a call on late. One without an idempotency key is sent again under another id by a
+// client that obeys, so it is withdrawn when it is found: it must never be sent. One with a key is what the repeated request
+// will get, so it goes into the queue when it is found.
 import type { Delivery } from "@pipeline/shared/entries";
-import { isolateRefused } from "@pipeline/shared/isolate";
 import { abortableSleep, createLoop, type Loop } from "@pipeline/shared/loop";
 import type { Logger } from "@pipeline/shared/logger";
 import type { DeliveryCreations } from "./adapters/delivery-rows.ts";
 
 export interface Unsure {
   add: (id: string, hasKey: boolean) => void;
-  /** How many are not settled yet. */
-  size: () => number;
+  /** Looks for a page of them. Resolves to the ms until the next round. */
   runOnce: () => Promise<number>;
   start: Loop["start"];
-  /** Tries once more and then names what is left. */
+  /** Looks once more and then names what was not found. */
   stop: () => Promise<void>;
 }
 
@@ -25,97 +23,95 @@ export interface UnsureOptions {
   now: () => number;
 }
 
-/** 36 bytes each. Calls without an answer shut the gate, so more than a few thousand are not to be expected. */
+/** Calls without an answer shut the gate, so more than a few thousand are not to be expected. Some 100 bytes each. */
 const REMEMBERED = 20_000;
+/** Ids travel in the URL. */
 const PAGE = 100;
 const PAUSE_MS = 500;
+/** Most are found at once or never existed. */
+const SOON_MS = 30_000;
+const LATER_PAUSE_MS = 5000;
+const LOOKED_FOR_MS = 600_000;
 const IDLE_MS = 60_000;
-/** A creation that has not come by then never will; reconcile would find it if it did. */
-const LOOKED_FOR_MS = 120_000;
 const STOP_MS = 3000;
-const ASK_AGAIN_MS = 50;
 
 export function createUnsure(options: UnsureOptions): Unsure {
   const { writes, enqueue, logger, now } = options;
-  const toWithdraw = new Set<string>();
-  const toFind = new Map<string, number>();
+  const looked = new Map<string, { since: number; hasKey: boolean }>();
 
-  async function withdraw(ids: string[]): Promise<void> {
-    const outcomes = await isolateRefused(ids, async (part) => {
-      await writes.withdraw(part);
-      for (const id of part) toWithdraw.delete(id);
-      return part;
-    });
-    const withdrawn = outcomes.filter((outcome) => "result" in outcome).length;
-    if (withdrawn > 0)
-      logger.info({ count: withdrawn }, "deliveries.withdrawn");
-    for (const outcome of outcomes) {
-      // Its creation is about to commit: the next round meets it again.
-      if ("result" in outcome || isHeld(outcome.refused)) continue;
-      logger.error(
-        { deliveryId: outcome.item, err: outcome.refused },
-        "delivery.not_withdrawn",
-      );
-      toWithdraw.delete(outcome.item);
-    }
+  async function withdraw(ids: string[]): Promise<string[]> {
+    const withdrawn = await writes.withdraw(ids);
+    if (withdrawn.length > 0)
+      logger.info({ count: withdrawn.length }, "deliveries.withdrawn");
+    return withdrawn;
   }
 
-  async function find(ids: string[]): Promise<void> {
-    const deliveries = await writes.pending(ids);
-    if (deliveries.length > 0) await enqueue(deliveries);
-    for (const { id } of deliveries) toFind.delete(id);
-    for (const id of ids) {
-      const since = toFind.get(id);
-      if (since === undefined) continue;
-      toFind.delete(id);
+  async function enqueueFound(ids: string[]): Promise<string[]> {
+    const found = await writes.pending(ids);
+    if (found.length > 0) await enqueue(found);
+    return found.map(({ id }) => id);
+  }
+
+  async function look(page: string[]): Promise<void> {
+    const withKey = page.filter((id) => looked.get(id)!.hasKey);
+    const withoutKey = page.filter((id) => !looked.get(id)!.hasKey);
+    const found = [
+      ...(withoutKey.length > 0 ? await withdraw(withoutKey) : []),
+      ...(withKey.length > 0 ? await enqueueFound(withKey) : []),
+    ];
+    for (const id of found) looked.delete(id);
+    for (const id of page) {
+      const entry = looked.get(id);
+      if (entry === undefined) continue;
+      looked.delete(id);
       // To the end of the line.
-      if (now() - since < LOOKED_FOR_MS) toFind.set(id, since);
+      if (now() - entry.since < LOOKED_FOR_MS) looked.set(id, entry);
     }
   }
 
   async function runOnce(): Promise<number> {
-    const [withdrawals, searches] = [
-      [...toWithdraw].slice(0, PAGE),
-      [...toFind.keys()].slice(0, PAGE),
-    ];
-    if (withdrawals.length > 0) await withdraw(withdrawals);
-    if (searches.length > 0) await find(searches);
-    return toWithdraw.size + toFind.size > 0 ? PAUSE_MS : IDLE_MS;
-  }
-
-  async function finish(deadline: AbortSignal): Promise<void> {
-    await loop.stop();
-    while (toWithdraw.size > 0 && !deadline.aborted) {
-      await withdraw([...toWithdraw].slice(0, PAGE));
-      await abortableSleep(ASK_AGAIN_MS, deadline);
-    }
+    const page = [...looked.keys()].slice(0, PAGE);
+    if (page.length > 0) await look(page);
+    if (looked.size === 0) return IDLE_MS;
+    const isRecent = [...looked.values()].some(
+      ({ since }) => now() - since < SOON_MS,
+    );
+    const pauseMs = isRecent ? PAUSE_MS : LATER_PAUSE_MS;
+    return (pauseMs * Math.min(looked.size, PAGE)) / looked.size;
   }
 
   const loop = createLoop({ name: "unsure", runOnce, logger });
+
+  async function finish(): Promise<void> {
+    await loop.stop();
+    const all = [...looked.keys()];
+    for (let start = 0; start < all.length; start += PAGE)
+      await look(all.slice(start, start + PAGE));
+  }
+
   return {
     runOnce,
     start: loop.start,
-    size: () => toWithdraw.size + toFind.size,
     add: (id, hasKey) => {
-      if (toWithdraw.size + toFind.size >= REMEMBERED) {
-        logger.error({ deliveryId: id }, "delivery.not_withdrawn");
+      if (looked.size >= REMEMBERED) {
+        logger.warn({ deliveryIds: [id] }, "deliveries.unsure");
         return;
       }
-      if (hasKey) toFind.set(id, now());
-      else toWithdraw.add(id);
+      looked.set(id, { since: now(), hasKey });
       loop.wake();
     },
     stop: async () => {
-      const deadline = AbortSignal.timeout(STOP_MS);
-      await Promise.race([
-        finish(deadline).catch(() => undefined),
-        abortableSleep(STOP_MS, deadline),
-      ]);
-      if (toWithdraw.size > 0)
-        logger.error(
-          { deliveryIds: [...toWithdraw] },
-          "delivery.not_withdrawn",
-        );
+      const finished = new AbortController();
+      const isEnded = finish().then(
+        () => finished.abort(),
+        () => finished.abort(),
+      );
+      await Promise.race([isEnded, abortableSleep(STOP_MS, finished.signal)]);
+      const deliveryIds = [...looked]
+        .filter(([, { hasKey }]) => !hasKey)
+        .map(([id]) => id);
+      if (deliveryIds.length > 0)
+        logger.warn({ deliveryIds }, "deliveries.unsure");
     },
   };
 }

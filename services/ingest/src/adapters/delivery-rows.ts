@@ -140,11 +140,13 @@ export function createDeliveryCreations(
       });
     },
 
-    /** From here on they are never sent, not even if their creation comes later. */
-    withdraw: async (ids: string[]): Promise<void> => {
-      const args = { delivery_ids: ids };
-      await gate.run(() => unwrap(client.rpc("withdraw_deliveries", args)));
-    },
+    /** Resolves to those that were stored, and are not any more. */
+    withdraw: (ids: string[]): Promise<string[]> =>
+      gate.run(() =>
+        unwrap<string[]>(
+          client.rpc("withdraw_deliveries", { delivery_ids: ids }),
+        ),
+      ),
 
     /** Those of the deliveries that are stored and have not been attempted. */
     pending: async (ids: string[]): Promise<Delivery[]> => {
@@ -204,7 +206,12 @@ export function createDeliveryWrites(
     areDeleted: async (ids: string[]): Promise<boolean> => {
       const rows = await gate.run(() =>
         unwrap<{ id: string }[]>(
-          client.from("webhook_deletions").select("id").in("id", ids).limit(1),
+          client
+            .from("webhook_deletions")
+            .select("id")
+            .in("id", ids)
+            .neq("kind", "cancelled")
+            .limit(1),
         ),
       );
       return rows.length > 0;
