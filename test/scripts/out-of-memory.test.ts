@@ -15,12 +15,11 @@ test("refuses new deliveries whole", async () => {
     queue().producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT),
   ).rejects.toThrow("OOM");
   await expect(
-    queue().reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
+    queue().reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
   ).rejects.toThrow("OOM");
-  await expect(queue().retries.requeue(id, fieldsOf(id), null)).rejects.toThrow(
-    "OOM",
-  );
+  await expect(queue().holds.holdToResend(id, null)).rejects.toThrow("OOM");
   expect(await queue().waiting()).toEqual([]);
+  await queue().reconcile.unmark([id]);
   expect(await queue().home(id)).toBeNull();
 });
 
@@ -70,7 +69,7 @@ test("promotes, records, cancels and clears left-overs", async () => {
   expect(await queue().retries.promote(10, Date.now())).toMatchObject({
     moved: 1,
   });
-  expect(await queue().retries.cancel(cancelled.deliveryId)).toBe("cancelled");
+  expect(await queue().cancel(cancelled.deliveryId)).toBe("cancelled");
   expect(
     await queue()
       .recorder("a")

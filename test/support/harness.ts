@@ -68,7 +68,10 @@ export function createHarness(options: HarnessOptions) {
       pending: await pendingOf(keys.stream, DISPATCHERS_GROUP),
       retries: await redis.zcard(keys.retries),
       retriesData: await redis.hlen(keys.retriesData),
-      homes: await redis.hlen(keys.homes),
+      // Tombstones are no work: they pass by themselves.
+      homes: (await redis.hvals(keys.homes)).filter(
+        (home) => !/^clos(ing|ed):/.test(home),
+      ).length,
       log: await redis.xlen(keys.log),
       logPending: await pendingOf(keys.log, RECORDERS_GROUP),
     };

@@ -34,6 +34,7 @@ import { isAllowedAddress } from "./core/address.ts";
 import { createShare } from "./core/share.ts";
 import { createTraffic } from "./core/traffic.ts";
 import type { Work } from "./core/work.ts";
+import { createResolver } from "./dns/resolver.ts";
 import { createMetrics } from "./metrics.ts";
 import { createRecorder } from "./recording/recorder.ts";
 import { createShutdown } from "./shutdown.ts";
@@ -49,6 +50,8 @@ const DATABASE_TIMEOUT_MS = 10_000;
 const LOOKUP_TIMEOUT_MS = 3000;
 const LOOKUP_CONNECTIONS = 2;
 const METRICS_LOG_INTERVAL_MS = 60_000;
+/** A name that cannot be resolved must not hold its slot for as long as a receiver that is slow. */
+const LONGEST_LOOKUP_MS = 4000;
 const SWEEP_INTERVAL_MS = 250;
 
 export function createApp(config: Config, logger: Logger) {
@@ -95,9 +98,13 @@ export function createApp(config: Config, logger: Logger) {
 
   // Attempt
   const sender = createHttpSender({
-    concurrency,
     attemptTimeoutMs: config.attemptTimeoutMs,
     isAllowed: (address) => isAllowedAddress(address, config.allowedNetworks),
+    resolver: createResolver({
+      servers: config.dnsServers,
+      timeoutMs: Math.min(LONGEST_LOOKUP_MS, config.attemptTimeoutMs / 2),
+      now: () => performance.now(),
+    }),
     logger,
   });
   const settler = createSettler({ queue, logger });

@@ -1,3 +1,4 @@
+import { Resolver } from "node:dns";
 import {
   commonVariables,
   integer,
@@ -17,6 +18,23 @@ const networks = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+const dnsServers = z.string().transform((text, context) => {
+  const servers = text.split(",").map((part) => part.trim());
+  const named = servers.filter((part) => part !== "");
+  if (named.length === 0) return null; // those of the system
+  try {
+    new Resolver().setServers(named);
+    return named;
+  } catch {
+    context.addIssue({
+      code: "custom",
+      message:
+        "must be addresses separated by commas, like 10.0.0.53,[fd00::53]:5353",
+    });
+    return z.NEVER;
+  }
+});
+
 export const environment = z.object({
   ...commonVariables,
   METRICS_PORT: integer(0, 65_535).default(9101),
@@ -32,6 +50,7 @@ export const environment = z.object({
     .default(0),
   CLAIM_IDLE_MS: integer(500, 3_600_000).default(60_000),
   ALLOW_PRIVATE_NETWORKS: networks.prefault(""),
+  DNS_SERVERS: dnsServers.prefault(""),
 });
 
 export type Config = ReturnType<typeof readConfig>;
@@ -56,5 +75,6 @@ export function readConfig(env: NodeJS.ProcessEnv) {
     retryJitter: variables.RETRY_JITTER,
     claimIdleMs: variables.CLAIM_IDLE_MS,
     allowedNetworks: variables.ALLOW_PRIVATE_NETWORKS,
+    dnsServers: variables.DNS_SERVERS,
   } as const;
 }

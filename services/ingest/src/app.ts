@@ -3,10 +3,10 @@ import { errorMessage } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { createHolds } from "@pipeline/shared/queue/holds";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createKeys } from "@pipeline/shared/queue/keys";
 import { createProducer } from "@pipeline/shared/queue/producer";
-import { createRetries } from "@pipeline/shared/queue/retries";
 import {
   connectRedis,
   createRedis,
@@ -29,6 +29,7 @@ import { createServer } from "./http/server.ts";
 import { createHeldRows } from "./core/held-rows.ts";
 import { createCreation } from "./creation.ts";
 import { createIntake } from "./intake.ts";
+import { createCancel } from "./cancel.ts";
 import { createReplayAll } from "./replay-all.ts";
 import { createResend } from "./resend.ts";
 import { createThrottledWarning } from "./throttled-warning.ts";
@@ -73,7 +74,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
 
   const queue = createQueue({
     producer: createProducer(redis, keys),
-    retries: createRetries(redis, keys),
+    holds: createHolds(redis, keys),
     inspection: createInspection(redis, keys),
     maxLength: config.maxQueueLength,
     warn,
@@ -91,6 +92,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     lookups: createLookups(forIntake.client, intakeGate),
     create: createCreation({ writes: creations, held, unsure, now }),
     held,
+    writes: creations,
     queue,
     sealer: createSealer(config.encryptionKey),
     maxAttempts,
@@ -114,8 +116,8 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     routes: {
       intake,
       reads: createDeliveryReads(forReads.client, createGate()),
-      writes,
       queue,
+      cancel: createCancel({ writes, queue }),
       resend,
       deadLetters,
       replayAll: createReplayAll(deadLetters, resend),

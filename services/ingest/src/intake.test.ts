@@ -13,6 +13,7 @@ const logger = createLogger("test", "silent");
 function setUp() {
   const calls: number[] = [];
   const enqueued: string[] = [];
+  const looked: number[] = [];
   const nameOf = ({ delivery }: PlannedDelivery) =>
     (JSON.parse(delivery.payload) as { campaign: { name: string } }).campaign
       .name;
@@ -48,7 +49,10 @@ function setUp() {
   const unsure: string[] = [];
   const intake = createIntake({
     lookups: {
-      lead: () => Promise.resolve(null),
+      lead: (id) =>
+        id === "broken"
+          ? Promise.reject(new Error("nobody expects this"))
+          : Promise.resolve(null),
       endpoint: () => Promise.resolve(null),
     },
     held,
@@ -62,6 +66,12 @@ function setUp() {
       },
       writes: { create },
     }),
+    writes: {
+      firstOfKeys: (keys: unknown[]) => {
+        looked.push(keys.length);
+        return Promise.resolve(keys.map(() => null));
+      },
+    },
     queue: {
       takeRoom: (want: number) => Promise.resolve(want),
       returnRoom: () => undefined,
@@ -83,7 +93,7 @@ function setUp() {
       campaignName,
       customFields,
     });
-  return { accept, calls, enqueued, unsure };
+  return { accept, intake, calls, looked, enqueued, unsure };
 }
 
 const statusOf = (
@@ -107,6 +117,37 @@ describe("taking in deliveries that arrive together", () => {
     const results = await Promise.all(names.map((name) => accept(name)));
     expect(results.map(statusOf)).toEqual([202, 202, 422, 202, 404, 202]);
     expect(enqueued).toHaveLength(4);
+  });
+
+  test("lets what nobody expects be the answer of its request alone, which never rejects", async () => {
+    const { accept, intake, enqueued } = setUp();
+    const broken = { leadId: "broken", webhookUrl: "https://example.com/hook" };
+    const results = await Promise.all([
+      accept("a"),
+      intake.accept(broken),
+      accept("b"),
+    ]);
+    expect(results.map(statusOf)).toEqual([202, 500, 202]);
+    expect(enqueued).toHaveLength(2);
+  });
+
+  test("looks up the keys of refused requests only, and all of them in one call", async () => {
+    const { intake, looked } = setUp();
+    const webhookUrl = "https://example.com/hook";
+    const unknown = (idempotencyKey?: string) =>
+      intake.accept({
+        leadId: "x",
+        webhookUrl,
+        ...(idempotencyKey !== undefined && { idempotencyKey }),
+      });
+    const results = await Promise.all([
+      unknown(),
+      unknown("1"),
+      unknown("2"),
+      intake.accept({ test: true, webhookUrl, idempotencyKey: "3" }),
+    ]);
+    expect(results.map(statusOf)).toEqual([404, 404, 404, 202]);
+    expect(looked).toEqual([2]);
   });
 
   test("says 503 only to those whose call found the database away", async () => {

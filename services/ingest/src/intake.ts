@@ -7,22 +7,32 @@ import { isHeld } from "@pipeline/shared/database-fault";
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
 import type { Sealer } from "@pipeline/shared/seal";
-import type { CreatedRow } from "./adapters/delivery-rows.ts";
+import type {
+  CreatedRow,
+  DeliveryCreations,
+} from "./adapters/delivery-rows.ts";
 import type { Lookups } from "./adapters/lookups.ts";
 import type { Queue } from "./adapters/queue.ts";
 import type { HeldRows } from "./core/held-rows.ts";
 import type { DeliveryRequest } from "./core/delivery-request.ts";
 import { type Receipt, receipt } from "./core/delivery-view.ts";
-import { planDelivery, type PlannedDelivery } from "./core/plan-delivery.ts";
 import {
-  type Result,
+  planDelivery,
+  type PlanInput,
+  type PlannedDelivery,
+} from "./core/plan-delivery.ts";
+import {
+  BROKEN,
   HELD,
+  KEY_USED,
   QUEUE_FULL,
   refuse,
+  type Result,
   UNAVAILABLE,
   unconfirmed,
 } from "./core/refusal.ts";
 import { type Create, namesOf } from "./creation.ts";
+import { createRepeats } from "./repeats.ts";
 import type { Warn } from "./throttled-warning.ts";
 
 const FLUSH_ITEMS = 500;
@@ -51,6 +61,7 @@ export interface IntakeOptions {
   lookups: Lookups;
   create: Create;
   held: HeldRows;
+  writes: Pick<DeliveryCreations, "firstOfKeys">;
   queue: Pick<Queue, "takeRoom" | "returnRoom" | "enqueue">;
   sealer: Sealer;
   maxAttempts: number;
@@ -60,8 +71,11 @@ export interface IntakeOptions {
 }
 
 export interface Intake {
-  /** Throws DATABASE_UNAVAILABLE when the lead or the endpoint cannot be looked up. */
-  accept: (request: DeliveryRequest) => Promise<Result<Accepted>>;
+  /** Never rejects: a fault is this request's answer and harms none of those beside it. `payloadText`: as it came. */
+  accept: (
+    request: DeliveryRequest,
+    payloadText?: string,
+  ) => Promise<Result<Accepted>>;
   drain: () => Promise<void>;
 }
 
@@ -81,13 +95,7 @@ function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
 }
 
 function accepted(row: CreatedRow): Result<Accepted> {
-  if (row.creation === "conflict") {
-    return refuse(
-      409,
-      "idempotencyKey",
-      "was used before, with another request",
-    );
-  }
+  if (row.creation === "conflict") return { ok: false, refusal: KEY_USED };
   return {
     ok: true,
     value: { receipt: receipt(row), isNew: row.creation === "created" },
@@ -95,8 +103,8 @@ function accepted(row: CreatedRow): Result<Accepted> {
 }
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { lookups, create, held, queue, sealer, maxAttempts, logger, warn } =
-    options;
+  const { lookups, create, held, writes, queue, sealer } = options;
+  const { maxAttempts, logger, warn } = options;
 
   /** Why there is no row: the database is away, slow or locked, or it has refused this one. */
   function notCreated(plan: PlannedDelivery, error: unknown): Result<Accepted> {
@@ -203,6 +211,35 @@ export function createIntake(options: IntakeOptions): Intake {
     run: (planned) => flush(planned, false),
   });
 
+  const repeats = createRepeats(writes);
+
+  /** The answer to a request in whose midst something was thrown. */
+  function faultOf(request: DeliveryRequest, error: unknown) {
+    if (hasCode(error, "DATABASE_UNAVAILABLE")) {
+      warn("request.database_unavailable", { error: error.message });
+      return { ok: false, refusal: UNAVAILABLE } as const;
+    }
+    const { leadId, endpointId } = request;
+    logger.error({ err: error, leadId, endpointId }, "request.failed");
+    return { ok: false, refusal: BROKEN } as const;
+  }
+
+  function plan(
+    input: Pick<PlanInput, "request" | "payloadText" | "lead" | "endpoint">,
+  ): Result<PlannedDelivery> {
+    const id = randomUUID();
+    const now = new Date().toISOString();
+    const { seal, open } = sealer;
+    try {
+      return planDelivery({ ...input, id, now, maxAttempts, seal, open });
+    } catch (error) {
+      const { leadId } = input.request;
+      if (leadId === undefined) throw error;
+      logger.warn({ err: error, leadId }, "lead.unusable");
+      return refuse(422, "leadId", "is a lead that no payload can be built of");
+    }
+  }
+
   async function add(plan: PlannedDelivery): Promise<Result<Accepted>> {
     switch (held.enter(namesOf(plan), performance.now())) {
       case "free":
@@ -214,28 +251,38 @@ export function createIntake(options: IntakeOptions): Intake {
     }
   }
 
+  async function take(
+    request: DeliveryRequest,
+    payloadText: string | undefined,
+  ): Promise<Result<Accepted>> {
+    const { leadId, endpointId } = request;
+    const [lead, endpoint] =
+      leadId === undefined && endpointId === undefined
+        ? [null, null]
+        : await Promise.all([
+            leadId === undefined ? null : lookups.lead(leadId),
+            endpointId === undefined ? null : lookups.endpoint(endpointId),
+          ]);
+    const planned = plan({ request, payloadText, lead, endpoint });
+    return planned.ok ? add(planned.value) : planned;
+  }
+
   return {
-    accept: async (request) => {
-      const { leadId, endpointId } = request;
-      const [lead, endpoint] =
-        leadId === undefined && endpointId === undefined
-          ? [null, null]
-          : await Promise.all([
-              leadId === undefined ? null : lookups.lead(leadId),
-              endpointId === undefined ? null : lookups.endpoint(endpointId),
-            ]);
-      const now = new Date().toISOString();
-      const plan = planDelivery({
-        request,
-        lead,
-        endpoint,
-        id: randomUUID(),
-        now,
-        maxAttempts,
-        seal: sealer.seal,
-      });
-      return plan.ok ? add(plan.value) : plan;
+    accept: async (request, payloadText) => {
+      try {
+        const result = await take(request, payloadText).catch(
+          (error: unknown) => faultOf(request, error),
+        );
+        if (result.ok) return result;
+        const first = await repeats.firstDelivery(request, result.refusal);
+        return first === null ? result : accepted(first);
+      } catch (error) {
+        return faultOf(request, error);
+      }
     },
-    drain: batcher.drain,
+    drain: async () => {
+      await batcher.drain();
+      await repeats.drain();
+    },
   };
 }

@@ -1,10 +1,10 @@
 // Gives a home again to deliveries that are unfinished in Postgres and lost in Redis. Per page, in exactly this order:
 //   1. ask Postgres for the ids of unfinished rows;
-//   2. ask Redis which of them it holds nowhere: the suspects;
+//   2. ask Redis which of them it holds nowhere: the suspects, which it marks;
 //   3. read the suspects from Postgres: still unfinished? The recorder commits to Postgres before it removes a delivery
 //      from `homes`, so what had no home at 2 and is unfinished at 3 is lost. If 2 came after 3, a delivery that
 //      finished in between would be sent again;
-//   4. inject, unless somebody (ingest, another scheduler) has given it a home meanwhile: the script looks again.
+//   4. inject what still has its mark: if the delivery was enqueued, cancelled, deleted or sent again meanwhile, the mark is gone.
 import {
   deliveryFromRow,
   type DeliveryRow,
@@ -12,7 +12,7 @@ import {
 import { toFields } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import type { ReconcileQueue } from "@pipeline/shared/queue/reconcile";
-import type { UnfinishedRows } from "./unfinished-rows.ts";
+import type { UnfinishedRow, UnfinishedRows } from "./unfinished-rows.ts";
 
 const PAGE_SIZE = 500;
 
@@ -40,25 +40,28 @@ export function createReconcile(options: ReconcileOptions) {
 
   async function inject(suspects: string[]): Promise<number> {
     let injected = 0;
+    const finished = new Set(suspects);
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
       const results = await queue.reinject(unfinished.map(toInjection));
       injected += results.filter(Boolean).length;
+      for (const { id } of unfinished) finished.delete(id);
     }
+    await queue.unmark([...finished]);
     return injected;
   }
 
   async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
     let examined = 0;
     let injected = 0;
-    let afterId: string | null = null;
+    let last: UnfinishedRow | null = null;
     for (;;) {
       signal.throwIfAborted();
-      const ids: string[] = await rows.page(overdueAt, afterId, PAGE_SIZE);
-      injected += await inject(await queue.homeless(ids));
-      examined += ids.length;
-      if (ids.length < PAGE_SIZE) break;
-      afterId = ids.at(-1)!;
+      const page: UnfinishedRow[] = await rows.page(overdueAt, last, PAGE_SIZE);
+      injected += await inject(await queue.homeless(page.map(({ id }) => id)));
+      examined += page.length;
+      if (page.length < PAGE_SIZE) break;
+      last = page.at(-1)!;
     }
     if (injected > 0) options.onReconciled(injected);
     const level = isFull || injected > 0 ? "info" : "debug";

@@ -9,6 +9,7 @@ import {
 } from "./group-reader.ts";
 import { DISPATCHERS_GROUP } from "./keys.ts";
 import { queueScript } from "./script.ts";
+import { createTextCheck } from "./undecodable.ts";
 
 export interface EntryOfDelivery {
   entryId: string;
@@ -49,6 +50,7 @@ export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
 export function createConsumer(options: ReaderOptions): Consumer {
   const { commands, keys, consumer } = options;
   const reader = createGroupReader(options, keys.stream, DISPATCHERS_GROUP);
+  const checkText = createTextCheck(commands, keys.stream);
   const admit = queueScript(commands, keys, "admit");
   const heartbeat = queueScript(commands, keys, "heartbeat");
   const settle = queueScript(commands, keys, "settle");
@@ -64,8 +66,9 @@ export function createConsumer(options: ReaderOptions): Consumer {
 
   return {
     prepare: reader.prepare,
-    read: reader.read,
-    claim: reader.claim,
+    read: async (count, waitMs) => checkText(await reader.read(count, waitMs)),
+    claim: async (count, idleMs) =>
+      checkText(await reader.claim(count, idleMs)),
     wake: reader.wake,
     leave: reader.leave,
 

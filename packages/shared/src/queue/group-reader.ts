@@ -10,6 +10,8 @@ export interface StreamEntry {
   fields: string[];
   /** How often the entry was read, including this time; 1 for a new one. */
   timesRead: number;
+  /** By name the fields that are not UTF-8, and so not what their producer wrote: their bytes, in base64. */
+  undecodable?: ReadonlyMap<string, string>;
 }
 
 export interface GroupReader {

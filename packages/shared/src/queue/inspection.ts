@@ -1,10 +1,6 @@
-// Looks into the queue without changing it: where a delivery is, and how many are where.
+// Looks into the queue without changing it: how many deliveries are where.
 import { isGroupMissing, type Redis } from "../redis.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
-import { queueScript } from "./script.ts";
-
-/** In the stream, among the retries, in the log (its outcome is on its way to Postgres), or not in Redis. */
-export type Place = "stream" | "retry" | "log" | "nowhere";
 
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
@@ -18,7 +14,6 @@ export interface QueueCounts {
 }
 
 export interface Inspection {
-  locate: (deliveryId: string) => Promise<Place>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
   inFlight: () => Promise<number>;
@@ -30,8 +25,6 @@ export interface Inspection {
 }
 
 export function createInspection(redis: Redis, keys: Keys): Inspection {
-  const locate = queueScript(redis, keys, "locate");
-
   async function inFlight(): Promise<number> {
     try {
       const [count] = await redis.xpending(keys.stream, DISPATCHERS_GROUP);
@@ -56,7 +49,6 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
   const unrecorded = () => redis.xlen(keys.log);
 
   return {
-    locate: async (deliveryId) => (await locate(deliveryId)) as Place,
     waiting,
     inFlight,
     retries,

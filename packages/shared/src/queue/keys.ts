@@ -13,6 +13,8 @@ export interface Keys {
   log: string;
   /** Hash: delivery id → the one place where the delivery is. */
   homes: string;
+  /** Sorted set: when the tombstones among the homes expire. */
+  tombstones: string;
   /** What `homes` was called before. */
   formerHomes: string;
   bucket: string;
@@ -33,6 +35,7 @@ export function createKeys(streamKey: string): Keys {
     dead: companion("dead"),
     log: companion("log"),
     homes: companion("homes"),
+    tombstones: companion("tombstones"),
     formerHomes: companion("inflight"),
     bucket: companion("bucket"),
     epoch: companion("epoch"),

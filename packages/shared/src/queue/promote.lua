@@ -1,11 +1,22 @@
 -- Moves due retries back to the stream, all of them or none, so any number of schedulers may run it without a lock.
--- A retry whose delivery has another home (a settlement failed half-way, or it was added by hand) is dropped.
+-- A retry whose delivery has another home (a settlement failed half-way, or it was added by hand) is dropped. One that is held
+-- by a person's action waits until that is over. Also removes tombstones that have expired.
 -- ARGV  limit, the present time in ISO 8601 (for dead letters)
 -- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
 local limit, failedAt = ARGV[1], ARGV[2]
 mayWriteWhenFull() -- promoting only moves data
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = present()
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', tombstones, '-inf', now, 'LIMIT', 0, limit)) do
+  local kind, ends = tombstone(redis.call('HGET', homes, id) or '')
+  if kind and ends <= now then
+    unbury(id)
+  elseif kind then
+    redis.call('ZADD', tombstones, ends, id)
+  else
+    redis.call('ZREM', tombstones, id)
+  end
+end
 
 local function decode(text)
   local ok, data = pcall(cjson.decode, text)
@@ -20,7 +31,7 @@ local function decode(text)
 end
 
 local ids = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, limit)
-local moved, unreadable = 0, 0
+local moved, unreadable, over, held = 0, 0, {}, {}
 if #ids > 0 then
   local texts = redis.call('HMGET', retriesData, unpack(ids))
   local known = redis.call('HMGET', homes, unpack(ids))
@@ -29,12 +40,17 @@ if #ids > 0 then
   redis.call('XLEN', dead)
   for i, id in ipairs(ids) do
     local fields = texts[i] and decode(texts[i])
-    if known[i] ~= 'retry' and realHome(id, known[i]) then
-      -- It has another home: dropped below.
+    local place = known[i] ~= 'retry' and realHome(id, known[i])
+    if place == 'closing' then
+      held[#held + 1] = id
+    elseif place and place ~= 'retry' then
+      over[#over + 1] = id -- it has another home
     elseif fields then
+      over[#over + 1] = id
       redis.call('HSET', homes, id, redis.call('XADD', stream, '*', unpack(fields)))
       moved = moved + 1
     else
+      over[#over + 1] = id
       -- Reconcile rebuilds the delivery from its row, if it has one.
       redis.call('XADD', dead, '*', 'kind', 'entry', 'id', id, 'data', texts[i] or '', 'failed_at', failedAt,
         'reason', 'retry data is missing or is not a JSON object of strings')
@@ -42,8 +58,14 @@ if #ids > 0 then
       unreadable = unreadable + 1
     end
   end
-  redis.call('ZREM', retries, unpack(ids))
-  redis.call('HDEL', retriesData, unpack(ids))
+  if #over > 0 then
+    redis.call('ZREM', retries, unpack(over))
+    redis.call('HDEL', retriesData, unpack(over))
+  end
+  for _, id in ipairs(held) do
+    local _, ends = tombstone(redis.call('HGET', homes, id))
+    redis.call('ZADD', retries, ends, id)
+  end
 end
 local upcoming = redis.call('ZRANGE', retries, 0, 0, 'WITHSCORES')
 local wait = -1

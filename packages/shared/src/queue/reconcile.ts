@@ -5,6 +5,8 @@ import type { Fields } from "./fields.ts";
 import type { Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
+/** Longer than reading a page of rows may take; what is still marked then is looked at in the next pass. */
+const MARK_MS = 120_000;
 /** A full pass that takes longer than this is repeated. */
 const CANDIDATE_TTL_SECONDS = 3600;
 
@@ -16,10 +18,12 @@ export interface Injection {
 }
 
 export interface ReconcileQueue {
-  /** Resolves to those ids that have no home in Redis. At most about 5000 per call. */
+  /** Resolves to those ids that have no home in Redis, and marks them as lost. At most about 5000 per call. */
   homeless: (deliveryIds: string[]) => Promise<string[]>;
-  /** Per delivery: whether it was injected; false when it already had a home. */
+  /** Per delivery: whether it was injected; false when it has lost its mark, because something happened to it since. */
   reinject: (deliveries: Injection[]) => Promise<boolean[]>;
+  /** Takes the marks off those that are not to be injected. */
+  unmark: (deliveryIds: string[]) => Promise<void>;
   /** False when Redis is new or has lost its data, so that every unfinished delivery must be checked. */
   hasEpoch: () => Promise<boolean>;
   /** Begins a full pass, or joins one that another scheduler has begun. Resolves to its mark. */
@@ -32,11 +36,13 @@ export function createReconcileQueue(redis: Redis, keys: Keys): ReconcileQueue {
   const { epoch, epochCandidate } = keys;
   const homeless = queueScript(redis, keys, "homeless");
   const reinject = queueScript(redis, keys, "reinject");
+  const unmark = queueScript(redis, keys, "unmark");
+  const marker = randomUUID(); // one pass at a time
   return {
     homeless: async (deliveryIds) =>
       deliveryIds.length === 0
         ? []
-        : ((await homeless(...deliveryIds)) as string[]),
+        : ((await homeless(marker, MARK_MS, ...deliveryIds)) as string[]),
 
     reinject: async (deliveries) => {
       const args = deliveries.flatMap(({ id, dueAt, fields }) => [
@@ -44,9 +50,13 @@ export function createReconcileQueue(redis: Redis, keys: Keys): ReconcileQueue {
         dueAt,
         JSON.stringify(fields),
       ]);
-      return ((await reinject(...args)) as number[]).map(
+      return ((await reinject(marker, ...args)) as number[]).map(
         (result) => result === 1,
       );
+    },
+
+    unmark: async (deliveryIds) => {
+      if (deliveryIds.length > 0) await unmark(marker, ...deliveryIds);
     },
 
     hasEpoch: async () => (await redis.exists(epoch)) === 1,

@@ -1,14 +1,15 @@
--- For reconcile: puts deliveries that Redis has lost back, into the stream or among the retries, unless they have a home.
--- ARGV  per delivery: deliveryId, dueAt (ms since 1970; 0 or past = now), fields (JSON object of strings)
--- Returns per delivery: 1 injected, 0 when it already has a home.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- For reconcile: puts deliveries that Redis has lost back, into the stream or among the retries, if they still have the mark
+-- that `homeless` gave them. Without it, something has happened to them since.
+-- ARGV  marker, then per delivery: deliveryId, dueAt (ms since 1970; 0 or past = now), fields (JSON object of strings)
+-- Returns per delivery: 1 injected, 0 when it no longer has the mark.
+local marker, now = ARGV[1], present()
 local results = {}
-for i = 1, #ARGV, 3 do
+for i = 2, #ARGV, 3 do
   local deliveryId, dueAt, text = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local injected = 0
-  if redis.call('HEXISTS', homes, deliveryId) == 0 then
-    if realHome(deliveryId, 'retry') then
+  local kind, ends, whose = tombstone(redis.call('HGET', homes, deliveryId) or '')
+  if kind == 'lost' and whose == marker and ends > now then
+    if retryExists(deliveryId) then
       -- The retry is still there; only its home was lost.
       redis.call('HSET', homes, deliveryId, 'retry')
     elseif dueAt > now then
@@ -25,6 +26,7 @@ for i = 1, #ARGV, 3 do
       redis.call('HSET', homes, deliveryId, redis.call('XADD', stream, '*', unpack(fields)))
       injected = 1
     end
+    redis.call('ZREM', tombstones, deliveryId)
   end
   results[#results + 1] = injected
 end

@@ -27,6 +27,7 @@ function define(redis: Redis, name: string, numberOfKeys: number): Script {
 export function queueScript(redis: Redis, keys: Keys, name: string): Script {
   const { stream, homes, retries, retriesData, log, dead, epoch } = keys;
   const all = [stream, homes, retries, retriesData, log, dead, epoch];
+  all.push(keys.tombstones);
   const script = define(redis, name, all.length);
   return (...args) => script(...all, ...args);
 }

@@ -328,3 +328,46 @@ test("what is given up becomes a dead letter with the entry's own fields, withou
     },
   ]);
 });
+
+test.each([
+  ["whsec_", "secret: must hold at least 16 bytes of base64 after whsec_"],
+  ["whsec_!!!!", "secret: must be base64 after whsec_"],
+  ["whsec_AAAA", "secret: must hold at least 16 bytes of base64 after whsec_"],
+])(
+  "a secret that would give an empty or short key, like %s, ends the delivery without sending, whoever set it",
+  async (secret, reason) => {
+    const ofEndpoint = setUp({ find: () => ({ ...endpoint, secret }) });
+    await ofEndpoint.deliver({ endpointId: ENDPOINT_ID });
+    const ofProducer = setUp({});
+    await ofProducer.deliver({ secret });
+    const sealed = setUp({});
+    await sealed.deliver({ secret: sealed.sealer.seal(secret) });
+    for (const { sent, settlements } of [ofEndpoint, ofProducer, sealed]) {
+      expect(sent).toEqual([]);
+      expect(settlements).toMatchObject([{ kind: "dead", fields: { reason } }]);
+    }
+  },
+);
+
+test("an empty secret that was sealed signs nothing", async () => {
+  const { deliver, sealer, sent, settlements } = setUp({});
+  await deliver({ secret: sealer.seal("") });
+  expect(sent).toEqual([]);
+  expect(settlements).toMatchObject([
+    { kind: "dead", fields: { reason: "secret: must not be empty" } },
+  ]);
+});
+
+test.each(["[]", "42", '{"x-token":"abc\\n"}', '{"Content-Type":"text/xml"}'])(
+  "headers that HTTP does not allow, %s, end the delivery without sending",
+  async (headers) => {
+    const { deliver, sent, settlements } = setUp({
+      find: () => ({ ...endpoint, headers }),
+    });
+    await deliver({ endpointId: ENDPOINT_ID });
+    expect(sent).toEqual([]);
+    expect(settlements).toMatchObject([
+      { kind: "dead", fields: { reason: expect.stringMatching(/^headers: /) } },
+    ]);
+  },
+);

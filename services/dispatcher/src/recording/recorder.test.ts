@@ -38,8 +38,14 @@ function setUp(options: {
   reads?: LogEntry[][];
   claims?: LogEntry[][];
   answer?: (rows: Row[]) => string[];
+  /** Throws when the database refuses to close the row. */
+  close?: (row: Partial<AttemptRecord>) => void;
+  /** Whether an unreadable record is what its delivery waits for. */
+  isHome?: boolean;
 }) {
   const { reads = [], claims = [], answer = () => [] } = options;
+  const { close = () => undefined, isHome = false } = options;
+  const closed: Partial<AttemptRecord>[] = [];
   const calls: { name: string; rows: Row[]; count: number }[] = [];
   const recorded: string[][] = [];
   const setAside: { entryId: string; reason: string; now: number }[] = [];
@@ -58,6 +64,11 @@ function setUp(options: {
       },
     },
     callWithText: async <Data>(name: string, text: string) => {
+      if (name === "close_attempt") {
+        closed.push(JSON.parse(text) as AttemptRecord);
+        close(closed.at(-1)!);
+        return null as Data;
+      }
       const { attempts, count } = JSON.parse(text) as {
         attempts: Row[];
         count: number;
@@ -82,6 +93,7 @@ function setUp(options: {
         recorded.push(entries.map(({ entryId }) => entryId));
         return entries.length;
       },
+      isHome: async () => isHome,
       setAside: async ({ entryId }, reason, now) => {
         setAside.push({ entryId, reason, now });
       },
@@ -92,6 +104,7 @@ function setUp(options: {
     calls,
     recorded,
     setAside,
+    closed,
     asked,
     counted,
     logger,
@@ -333,3 +346,82 @@ test("now and then a round takes over what another left before it reads", async 
   ]);
   expect(recorded).toEqual([["b-0"], ["a-0"]]);
 });
+
+const ID = "8f4c2d0e-9a53-4c39-bb9c-0a8a1f4a5a11";
+const refuseAll = () => {
+  throw refusal("23514");
+};
+
+test("the row of a record that Postgres refuses for good is closed before the record is set aside", async () => {
+  const recorder = setUp({ reads: [[entry(ID)]], answer: refuseAll });
+  await recorder.run();
+  const { closed, setAside } = recorder;
+  expect(closed).toEqual([
+    expect.objectContaining({ delivery_id: ID, attempt: 1, status: "failed" }),
+  ]);
+  expect(closed[0]).not.toHaveProperty("response_body");
+  expect(setAside).toHaveLength(1);
+});
+
+test("the least that closes a row is tried when the record itself keeps it from being closed", async () => {
+  const recorder = setUp({
+    reads: [[entry(ID)]],
+    answer: refuseAll,
+    close: (row) => {
+      if (row.attempt !== undefined) throw refusal("22003");
+    },
+  });
+  await recorder.run();
+  expect(recorder.closed.at(-1)).toEqual({
+    delivery_id: ID,
+    status: "failed",
+    error: "its attempt could not be recorded: invalid input",
+  });
+  expect(recorder.setAside).toHaveLength(1);
+});
+
+test.each([refusal("23514"), timeout("55P03")])(
+  "a record whose row cannot be closed stays in the log, where it keeps its delivery from being sent (%#)",
+  async (fault) => {
+    const recorder = setUp({
+      reads: [[entry(ID), entry("b")]],
+      answer: (rows) => {
+        if (rows.some(isOf(ID))) throw refusal("23514");
+        return [];
+      },
+      close: () => {
+        throw fault;
+      },
+    });
+    await recorder.run();
+    expect(recorder.setAside).toEqual([]);
+    expect(recorder.recorded).toEqual([["b-0"]]);
+  },
+);
+
+test("Postgres going away over the closing of a row keeps the batch in hand", async () => {
+  let isAway = true;
+  const recorder = setUp({
+    reads: [[entry(ID)]],
+    answer: refuseAll,
+    close: () => {
+      if (isAway) throw away();
+    },
+  });
+  await expect(recorder.run()).rejects.toThrow("no answer");
+  isAway = false;
+  await recorder.run();
+  expect(recorder.setAside).toHaveLength(1);
+});
+
+test.each([true, false])(
+  "a record that cannot be read ends its delivery only when that waits for it (%s)",
+  async (isHome) => {
+    const reads = [[entry(ID, '"garbage"')]];
+    const recorder = setUp({ reads, answer: refuseAll, isHome });
+    await recorder.run();
+    const ids = recorder.closed.map(({ delivery_id }) => delivery_id);
+    expect(ids).toEqual(isHome ? [ID] : []);
+    expect(recorder.setAside).toHaveLength(1);
+  },
+);

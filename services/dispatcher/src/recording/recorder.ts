@@ -7,6 +7,7 @@ import type { LogEntry, Records } from "@pipeline/shared/queue/records";
 import type { CallWithText } from "@pipeline/shared/text-rpc";
 import { type AttemptRecord, plainRecord } from "../core/record.ts";
 import type { Metrics } from "../metrics.ts";
+import { createCloseAttempt } from "./close-attempt.ts";
 
 const BATCH_ENTRIES = 500;
 /** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
@@ -51,6 +52,7 @@ function parseRecord(text: string): AttemptRecord | null {
 
 export function createRecorder(options: RecorderOptions) {
   const { records, callWithText, claimIdleMs, metrics, logger, now } = options;
+  const closeAttempt = createCloseAttempt({ records, callWithText });
   let batch: LogEntry[] = [];
   let claimedAt = now();
 
@@ -78,13 +80,33 @@ export function createRecorder(options: RecorderOptions) {
     return entries.map(() => null);
   }
 
-  /** Keeps a record that Postgres will never take, for a person to look at. */
-  async function setAside(entry: LogEntry, reason: string): Promise<void> {
-    await records.setAside(entry, reason, now());
+  /**
+   * Keeps a record that Postgres will never take, for a person to look at, once its delivery's row is closed. "left" when
+   * even that is refused: as long as the record is in the log, the delivery is not sent again.
+   */
+  async function setAside(
+    entry: LogEntry,
+    full: AttemptRecord | null,
+    reason: string,
+  ): Promise<"set aside" | "left"> {
     const { entryId } = entry;
-    batch = batch.filter((each) => each.entryId !== entryId);
     const deliveryId = entry.deliveryId.slice(0, 100); // anybody may have written it
+    const refusal = await closeAttempt(
+      entry,
+      full === null ? null : plainRecord(full, reason),
+      reason,
+    );
+    if (refusal !== null) {
+      logger.error(
+        { deliveryId, entryId, reason, refusal },
+        "record.not_closed",
+      );
+      return "left";
+    }
+    await records.setAside(entry, reason, now());
+    batch = batch.filter((each) => each.entryId !== entryId);
     logger.error({ deliveryId, entryId, reason }, "record.refused");
+    return "set aside";
   }
 
   /**
@@ -103,11 +125,11 @@ export function createRecorder(options: RecorderOptions) {
     }
     const full = parseRecord(entry.record);
     if (full === null) {
-      await setAside(
+      return setAside(
         entry,
+        null,
         "record: must be a JSON object that names its delivery",
       );
-      return "set aside";
     }
     try {
       const plain = JSON.stringify(plainRecord(full, refusal));
@@ -118,8 +140,7 @@ export function createRecorder(options: RecorderOptions) {
       // Any other error is the fault of this record, and must not stop the others.
       if (hasCode(again, "DATABASE_UNAVAILABLE")) throw again;
       if (hasTimedOut(again)) return "left";
-      await setAside(entry, errorMessage(again));
-      return "set aside";
+      return setAside(entry, full, errorMessage(again));
     }
   }
 

@@ -80,7 +80,8 @@ export function createAdmit(options: AdmitOptions): Admit {
     const read = entries
       .filter(({ entryId }) => !permits.has(entryId))
       .map((entry) => {
-        const parsed = parseEntry(streamKey, entry.entryId, entry.fields);
+        const { entryId, fields, undecodable } = entry;
+        const parsed = parseEntry(streamKey, entryId, fields, undecodable);
         const deliveryId = parsed.ok ? parsed.delivery.id : parsed.deliveryId;
         return { entry, parsed, deliveryId };
       });

@@ -35,6 +35,8 @@ export function createConsume(options: ConsumeOptions) {
   // Jitter: dispatchers started together would otherwise scan the same pending list at the same moment.
   const nextClaim = () => now() + claimIntervalMs * (0.8 + 0.4 * random());
   let claimAt = nextClaim();
+  /** What the last read was allowed to take, if it waited in vain until its tokens had expired. */
+  let idle: { tokens: number; takenAt: number } | null = null;
 
   async function next(count: number): Promise<StreamEntry[]> {
     if (now() >= claimAt) {
@@ -52,12 +54,17 @@ export function createConsume(options: ConsumeOptions) {
     if (permits.free() < 1) await permits.waitFor(1, IDLE_SLOT_WAIT_MS);
     const free = Math.min(permits.free(), MOST_ENTRIES);
     if (free < 1 || signal.aborted) return 0;
-    const tokens = await limiter.take(free, signal);
-    const takenAt = now();
+    // What is read with expired tokens waits for new ones. So an idle dispatcher that goes on waiting needs none before.
+    const { tokens, takenAt } = idle ?? {
+      tokens: await limiter.take(free, signal),
+      takenAt: now(),
+    };
     if (tokens === 0 || signal.aborted) return 0;
-    const entries = await next(tokens);
+    const entries = await next(Math.min(tokens, free));
+    idle = null;
     if (entries.length > 0) await admit(entries, tokens, takenAt, signal);
     else if (limiter.isFresh(takenAt)) limiter.giveBack(tokens);
+    else idle = { tokens, takenAt };
     return 0;
   };
 }

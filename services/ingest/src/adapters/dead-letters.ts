@@ -2,6 +2,7 @@
 import type { DeadLetter } from "@pipeline/shared/queue/dead-letter";
 import type { DeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { type DeadLetterFilter, matches } from "../core/dead-letter.ts";
+import { toMs } from "../core/instant.ts";
 import { reaching } from "./queue.ts";
 
 const READ_COUNT = 100;
@@ -9,7 +10,7 @@ const MAX_SCANNED = 20_000;
 
 export interface DeadLetterQuery extends DeadLetterFilter {
   limit: number;
-  /** ISO 8601; both exclude the moment itself. */
+  /** As `exactInstant` gives them; both exclude the moment itself. */
   before?: string | undefined;
   after?: string | undefined;
   /** Entry id where the last page ended. */
@@ -27,10 +28,10 @@ function bounds({ before, after, cursor }: DeadLetterQuery): {
   newest: string;
   oldest: string;
 } {
-  const newest = before === undefined ? "+" : `(${Date.parse(before)}-0`;
+  const newest = before === undefined ? "+" : `(${toMs(before, "up")}-0`;
   return {
     newest: cursor === undefined ? newest : `(${cursor}`,
-    oldest: after === undefined ? "-" : String(Date.parse(after) + 1),
+    oldest: after === undefined ? "-" : String(toMs(after, "down") + 1),
   };
 }
 

@@ -2,6 +2,8 @@
 import { createBatcher } from "@pipeline/shared/batcher";
 import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
 import { uuidOf } from "@pipeline/shared/entries";
+import { parseExact } from "../core/exact-json.ts";
+import { isObject } from "../core/delivery-request.ts";
 import type { LeadRow } from "../core/lead-payload.ts";
 import type { EndpointRow } from "../core/plan-delivery.ts";
 import type { DatabaseGate } from "./database-gate.ts";
@@ -12,6 +14,20 @@ export interface Lookups {
   endpoint: (id: string) => Promise<EndpointRow | null>;
 }
 
+/** As text, because reading it as JSON together with the rest of the answer would change large numbers. */
+type LeadAnswer = Omit<LeadRow, "custom_fields"> & {
+  custom_fields: string | null;
+};
+
+const LEAD_COLUMNS =
+  "id,email,first_name,last_name,linkedin_id,linkedin_url,company,title,source,custom_fields:custom_fields::text," +
+  "captured_at,campaign_id,campaign_name,lead_magnet_name,client_id";
+
+function toLeadRow({ custom_fields, ...row }: LeadAnswer): LeadRow {
+  const custom: unknown =
+    custom_fields === null ? null : parseExact(custom_fields);
+  return { ...row, custom_fields: isObject(custom) ? custom : null };
+}
 /** Whoever comes after a look-up that takes longer need not wait for it. */
 const SLOW_MS = 500;
 
@@ -43,9 +59,14 @@ export function createLookups(
   gate: DatabaseGate,
 ): Lookups {
   return {
-    lead: createLookup(gate, (ids) =>
-      unwrap<LeadRow[]>(client.rpc("leads_for_delivery", { lead_ids: ids })),
-    ),
+    lead: createLookup(gate, async (ids) => {
+      const rows = (await unwrap(
+        client
+          .rpc("leads_for_delivery", { lead_ids: ids })
+          .select(LEAD_COLUMNS),
+      )) as LeadAnswer[];
+      return rows.map(toLeadRow);
+    }),
     endpoint: createLookup(
       gate,
       async (ids) =>

@@ -2,16 +2,16 @@
 // person does to a delivery by hand.
 import { errorMessage, PipelineError } from "@pipeline/shared/errors";
 import { type Delivery, toFields } from "@pipeline/shared/entries";
+import type { Hold, Holds } from "@pipeline/shared/queue/holds";
 import type { Inspection } from "@pipeline/shared/queue/inspection";
 import type { Producer } from "@pipeline/shared/queue/producer";
-import type { Retries } from "@pipeline/shared/queue/retries";
 import type { Warn } from "../throttled-warning.ts";
 
 const MAX_CHUNK_ITEMS = 200;
 
 export interface QueueOptions {
   producer: Producer;
-  retries: Retries;
+  holds: Holds;
   inspection: Inspection;
   maxLength: number;
   warn: Warn;
@@ -31,7 +31,7 @@ export async function reaching<Result>(call: Promise<Result>): Promise<Result> {
 }
 
 export function createQueue(options: QueueOptions) {
-  const { producer, retries, inspection, maxLength, warn } = options;
+  const { producer, holds, inspection, maxLength, warn } = options;
   // Taken and not yet in the stream: otherwise flushes side by side would all see the same room.
   let taken = 0;
 
@@ -86,11 +86,28 @@ export function createQueue(options: QueueOptions) {
       return enqueued.reduce((sum, count) => sum + count, 0);
     },
 
-    locate: (id: string) => reaching(inspection.locate(id)),
     counts: () => reaching(inspection.counts()),
-    cancel: (id: string) => reaching(retries.cancel(id)),
-    requeue: (delivery: Delivery, deadEntryId: string | null) =>
-      reaching(retries.requeue(delivery.id, toFields(delivery), deadEntryId)),
+    holdToResend: (id: string, deadEntryId: string | null) =>
+      reaching(holds.holdToResend(id, deadEntryId)),
+    holdToCancel: (id: string) => reaching(holds.holdToCancel(id)),
+
+    /** From here on Postgres says that the delivery is to be sent: if this fails, reconcile does it. */
+    requeue: async (hold: Hold, delivery: Delivery): Promise<void> => {
+      try {
+        await hold.requeue(toFields(delivery));
+      } catch (error) {
+        warn("delivery.requeue_deferred", { err: error });
+      }
+    },
+
+    /** If this fails, the hold expires: what was held goes on, and what was cancelled is not in Postgres's list any more. */
+    letGo: async (hold: Hold, end: "kept" | "cancelled"): Promise<void> => {
+      try {
+        await hold.letGo(end);
+      } catch (error) {
+        warn("delivery.hold_expires", { err: error });
+      }
+    },
   };
 }
 

@@ -7,7 +7,7 @@ export interface Issue {
 }
 
 export interface Refusal {
-  status: 400 | 404 | 409 | 422 | 503;
+  status: 400 | 404 | 409 | 413 | 422 | 500 | 503;
   error: string;
   issues: Issue[];
   /** Set when the same request may work later. */
@@ -40,6 +40,18 @@ export const UNAVAILABLE: Refusal = {
   retryAfterSeconds: 2,
 };
 
+export const KEY_USED: Refusal = refuse(
+  409,
+  "idempotencyKey",
+  "was used before, with another request",
+).refusal;
+
+export const BROKEN: Refusal = {
+  status: 500,
+  error: "Something went wrong here; it has been logged",
+  issues: [],
+};
+
 /** For what changes a delivery that is there: a call without an answer may have done so. */
 export const UNANSWERED: Refusal = {
   status: 503,
@@ -51,7 +63,7 @@ export const UNANSWERED: Refusal = {
 export const HELD: Refusal = {
   status: 503,
   error:
-    "The database could not do this in time, because a row that it needs (the lead, or the same idempotency key) is locked, or because it is too busy; nothing was stored. Try again.",
+    "The database could not do this in time, because a row that it needs (the lead, the delivery, or the same idempotency key) is locked, or because it is too busy; nothing was stored or changed. Try again.",
   issues: [],
   retryAfterSeconds: 2,
 };

@@ -1,0 +1,88 @@
+// Carries deletions on to Redis. Postgres notes by triggers what was deleted, and forgets a note only when its work is done,
+// so that a crash repeats a round and loses nothing. Two loops: `clear` asks what is due and takes deliveries out of the
+// queue, which must be quick; `erase` then looks through the dead letters, which may take a while.
+import type { Logger } from "@pipeline/shared/logger";
+import type { DeletionQueue, Purge } from "@pipeline/shared/queue/deletions";
+import type { Deletion, DeletionRows } from "./deletion-rows.ts";
+
+/** How soon a deletion is seen. */
+const POLL_MS = 1000;
+const ERASE_INTERVAL_MS = 60_000;
+const PAGE = 500;
+/** Their number costs little: a search reads all letters, however many it is for. */
+const LETTERS = 10_000;
+/** Deliveries of a deleted endpoint per call. */
+const ENDPOINT_PAGE = 1000;
+/** Clocks differ between Postgres, which dates the deliveries, and Redis, which dates the letters. */
+const CLOCK_TOLERANCE_MS = 600_000;
+
+export interface DeletionOptions {
+  queue: DeletionQueue;
+  rows: DeletionRows;
+  logger: Logger;
+  /** There is something to erase. */
+  onLetters: () => void;
+}
+
+function toPurge({ id, isKept, isNew }: Deletion): Purge {
+  if (isKept) return { id, kind: "kept" };
+  return { id, kind: isNew ? "new" : "deleted" };
+}
+
+export function createDeletions(options: DeletionOptions) {
+  const { queue, rows, logger } = options;
+
+  /** One page. False when the database refused, which must not keep the others waiting. */
+  async function cancelDeliveriesOf(endpointId: string): Promise<boolean> {
+    try {
+      await rows.cancelDeliveriesOf(endpointId, ENDPOINT_PAGE);
+      return true;
+    } catch (error) {
+      logger.warn({ endpointId, err: error }, "deletion.put_off");
+      return false;
+    }
+  }
+
+  async function clearDeliveries(deliveries: Deletion[]): Promise<void> {
+    const results = await queue.purge(deliveries.map(toPurge));
+    const cleared = deliveries.filter((_, index) => results[index]);
+    const running = deliveries.filter((_, index) => !results[index]);
+    await rows.checked(cleared, running);
+    const counts = { cleared: cleared.length, running: running.length };
+    logger.info(counts, "deletions.cleared");
+  }
+
+  return {
+    /** One page. Resolves to the ms until the next. */
+    clear: async (): Promise<number> => {
+      const { deletions, hasLetters } = await rows.due(PAGE);
+      if (hasLetters) options.onLetters();
+      let isMore = deletions.length === PAGE;
+      for (const { id, kind } of deletions) {
+        // What it has added is due at once.
+        if (kind === "endpoint" && (await cancelDeliveriesOf(id)))
+          isMore = true;
+      }
+      const deliveries = deletions.filter(({ kind }) => kind === "delivery");
+      if (deliveries.length > 0) await clearDeliveries(deliveries);
+      return isMore ? 0 : POLL_MS;
+    },
+
+    /** One search. Resolves to the ms until the next, unless it is woken. */
+    erase: async (signal: AbortSignal): Promise<number> => {
+      const { ids, since } = await rows.lettersDue(LETTERS);
+      if (ids.length > 0) {
+        const letters = await queue.removeLetters(
+          new Set(ids),
+          since - CLOCK_TOLERANCE_MS,
+          signal,
+        );
+        await rows.lettersDone(ids);
+        logger.info({ deliveries: ids.length, letters }, "deletions.erased");
+      } else {
+        await rows.forget();
+      }
+      return ERASE_INTERVAL_MS;
+    },
+  };
+}
