@@ -42,7 +42,8 @@ begin
   select public.hash_of_key(g.idempotency_key), g.request_hash, g.id, g.lead_id,
     substring(g.webhook_url from '^[A-Za-z]+://[^/?#]+') || case when g.webhook_url ~ '^[A-Za-z]+://[^/?#]+/?$' then '/' else '/***' end,
     case when g.status in ('success', 'failed') then g.status else 'cancelled' end, g.attempt
-  from gone g where g.idempotency_key is not null
+  -- Whoever deletes old rows does so for good: their keys are not worth a row of their own.
+  from gone g where g.idempotency_key is not null and g.created_at > now() - interval '30 days'
   on conflict (key_hash) do update set request_hash = excluded.request_hash, delivery_id = excluded.delivery_id,
     lead_id = excluded.lead_id, webhook_url = excluded.webhook_url, status = excluded.status, attempt = excluded.attempt,
     deleted_at = excluded.deleted_at;

@@ -13,10 +13,9 @@ create table if not exists public.webhook_deletions (
   step text check (step in ('queue', 'letters')),
   -- When to look at it next; null: nothing is left to do.
   check_at timestamptz,
-  -- How far the search for an endpoint's deliveries has come, newest first.
+  -- How far the failed deliveries of an endpoint have been noted, newest first: created before this one.
   before_at timestamptz not null default 'infinity',
-  before_id uuid not null default 'ffffffff-ffff-ffff-ffff-ffffffffffff',
-  after_at timestamptz not null default '-infinity'
+  before_id uuid not null default 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 );
 create index if not exists webhook_deletions_due on public.webhook_deletions (step, check_at) where check_at is not null;
 create index if not exists webhook_deletions_done on public.webhook_deletions (deleted_at)
@@ -53,7 +52,7 @@ returns trigger language plpgsql security definer set search_path = '' as $$
 begin
   insert into public.webhook_deletions (id, kind, step, check_at) select d.id, 'endpoint', 'queue', now() from deleted d
   on conflict (id) do update set deleted_at = now(), step = 'queue', check_at = now(),
-    before_at = default, before_id = default, after_at = default;
+    before_at = default, before_id = default;
   return null;
 end;
 $$;
@@ -70,7 +69,7 @@ create or replace trigger webhook_endpoints_deleted after delete on public.webho
 -- about to enqueue it.
 create or replace function public.deletions_due(page_size integer)
 returns table (id uuid, kind text, step text, is_kept boolean, is_new boolean)
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = '' set enable_seqscan = off set statement_timeout = '8s' as $$
   select d.id, d.kind, d.step, exists (select from public.webhook_deliveries w where w.id = d.id),
     coalesce(d.since > now() - interval '10 seconds', false)
   from (
@@ -84,19 +83,22 @@ $$;
 -- unknown). A search reads all letters since then, so it is made for many at once.
 create or replace function public.letters_due(most integer)
 returns table (ids uuid[], since timestamptz)
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = '' set enable_seqscan = off set statement_timeout = '8s' as $$
   select coalesce(array_agg(d.id), '{}'), case when bool_and(d.since > '-infinity') then min(d.since) end
   from (select l.id, l.since from public.webhook_deletions l
     where l.step = 'letters' and l.check_at <= now() order by l.check_at limit most) d;
 $$;
 
--- Ends a page of the unfinished deliveries of a deleted endpoint and notes them, and those that failed, for the search
--- through Redis. A request that had looked the endpoint up before it was deleted may still create a delivery, so what is new
--- is looked at for another half minute. Repeat at once while it returns true.
+-- Ends a page of the unfinished deliveries of a deleted endpoint and notes them, and a page of those that failed, for the
+-- search through Redis. A request that had looked the endpoint up before it was deleted may still create a delivery, so it
+-- is called for another half minute. Returns whether there is more to do at once.
 create or replace function public.cancel_deliveries_of_deleted_endpoint(endpoint uuid, page_size integer)
-returns boolean language plpgsql security invoker set search_path = '' set lock_timeout = '1s' as $$
+returns boolean language plpgsql security invoker
+set search_path = '' set enable_seqscan = off set lock_timeout = '1s' set statement_timeout = '8s' as $$
 declare
   deletion public.webhook_deletions;
+  unfinished integer;
+  failed integer;
   last_at timestamptz;
   last_id uuid;
 begin
@@ -104,50 +106,47 @@ begin
     where d.id = endpoint and d.kind = 'endpoint' and d.check_at is not null for update skip locked;
   if not found then return false; end if;
 
-  with scanned as materialized (
-    select d.id, d.status, d.created_at from public.webhook_deliveries d
-    where d.endpoint_id = endpoint and d.created_at <= deletion.before_at and d.created_at >= deletion.after_at
-      and (d.created_at, d.id) < (deletion.before_at, deletion.before_id)
-    order by d.created_at desc, d.id desc limit 20 * page_size
-  ), page as materialized (
-    select s.* from scanned s where s.status in ('pending', 'sent')
-      or (s.status = 'failed' and deletion.after_at = '-infinity') -- its dead letter may be there
-    order by s.created_at desc, s.id desc limit page_size
-  ), cancelled as (
+  with ended as (
     update public.webhook_deliveries d set status = 'cancelled', last_error = 'the endpoint was deleted',
       next_retry_at = null, updated_at = now()
-    from page p where d.id = p.id and d.status in ('pending', 'sent')
+    where d.id in (select u.id from public.webhook_deliveries u
+      where u.endpoint_id = endpoint and u.status in ('pending', 'sent') limit page_size)
+      and d.status in ('pending', 'sent')
+    returning d.id, d.created_at
+  ), noted as (
+    insert into public.webhook_deletions (id, kind, since, step, check_at)
+    select e.id, 'delivery', e.created_at, 'queue', now() from ended e
+    on conflict (id) do update set step = 'queue', check_at = now()
+  )
+  select count(*) into unfinished from ended;
+
+  with page as (
+    select d.id, d.created_at from public.webhook_deliveries d
+    where d.endpoint_id = endpoint and d.status = 'failed'
+      and (d.created_at, d.id) < (deletion.before_at, deletion.before_id)
+    order by d.created_at desc, d.id desc limit page_size
   ), noted as (
     insert into public.webhook_deletions (id, kind, since, step, check_at)
     select p.id, 'delivery', p.created_at, 'queue', now() from page p
     on conflict (id) do update set step = 'queue', check_at = now()
-  ), edge as (
-    -- Where the next page begins, if this one was full in one way or the other.
-    (select p.created_at, p.id from page p where (select count(*) from page) = page_size
-     order by p.created_at, p.id limit 1)
-    union all
-    (select s.created_at, s.id from scanned s
-     where (select count(*) from page) < page_size and (select count(*) from scanned) = 20 * page_size
-     order by s.created_at, s.id limit 1)
   )
-  select e.created_at, e.id into last_at, last_id from edge e;
+  select count(*), (array_agg(p.created_at order by p.created_at, p.id))[1], (array_agg(p.id order by p.created_at, p.id))[1]
+  into failed, last_at, last_id from page p;
 
-  if last_id is not null then
-    update public.webhook_deletions d set before_at = last_at, before_id = last_id where d.id = endpoint;
-    return true;
-  end if;
-  update public.webhook_deletions d set before_at = 'infinity', before_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff',
-    after_at = d.deleted_at - interval '10 seconds',
-    check_at = case when d.deleted_at > now() - interval '30 seconds' then now() + interval '1 second' end
+  update public.webhook_deletions d set before_at = coalesce(last_at, d.before_at), before_id = coalesce(last_id, d.before_id),
+    check_at = case when unfinished = page_size or failed = page_size then d.check_at
+      when d.deleted_at > now() - interval '30 seconds' then now() + interval '1 second' end,
+    step = case when unfinished = page_size or failed = page_size or d.deleted_at > now() - interval '30 seconds' then 'queue' end
   where d.id = endpoint;
-  return false;
+  return unfinished = page_size or failed = page_size;
 end;
 $$;
 
 -- The queue no longer holds `cleared`; an attempt of `running` is under way or not recorded yet, so these are looked at again.
 -- A few are looked at for some seconds more, so that what was on its way at the first look is found too.
 create or replace function public.deletions_checked(cleared uuid[], running uuid[])
-returns void language sql security invoker set search_path = '' as $$
+returns void language sql security invoker
+set search_path = '' set enable_seqscan = off set lock_timeout = '1s' set statement_timeout = '8s' as $$
   update public.webhook_deletions d
   set step = case when d.id = any (running) or (d.deleted_at > now() - interval '5 seconds' and cardinality(cleared) < 200)
       then 'queue' else 'letters' end,
@@ -157,14 +156,16 @@ $$;
 
 -- No dead letter of these was left; when they are few, in several searches.
 create or replace function public.letters_done(ids uuid[])
-returns void language sql security invoker set search_path = '' as $$
+returns void language sql security invoker
+set search_path = '' set enable_seqscan = off set lock_timeout = '1s' set statement_timeout = '8s' as $$
   update public.webhook_deletions d set step = null, check_at = null
   where d.id = any (ids) and d.step = 'letters' and (cardinality(ids) >= 200 or d.check_at < now() - interval '3 seconds');
 $$;
 
 -- Forgets deletions whose work was done a week ago, at most 10,000 per call. Returns their number.
 create or replace function public.forget_deletions()
-returns integer language plpgsql security invoker set search_path = '' as $$
+returns integer language plpgsql security invoker
+set search_path = '' set enable_seqscan = off set lock_timeout = '1s' set statement_timeout = '8s' as $$
 declare
   forgotten integer;
 begin
@@ -257,8 +258,7 @@ begin
       returning w.endpoint_id, w.status
     )
     -- If its endpoint was deleted before the row was there, the endpoint's deliveries are searched once more.
-    update public.webhook_deletions e set step = 'queue', check_at = now(), before_at = default, before_id = default,
-      after_at = default
+    update public.webhook_deletions e set step = 'queue', check_at = now(), before_at = default, before_id = default
     from made where made.status = 'sent' and e.id = made.endpoint_id;
   end if;
 
@@ -319,7 +319,7 @@ $$;
 -- outside, and nothing of leads and endpoints. What may fail is tried by itself; what must not is the row's state, because a
 -- row that stayed pending would be sent again. Attempt and status may be missing from a record that could not be read.
 create or replace function public.close_attempt(text)
-returns void language plpgsql security invoker set search_path = '' set lock_timeout = '1s' as $$
+returns void language plpgsql security invoker set search_path = '' set lock_timeout = '1s' set statement_timeout = '8s' as $$
 declare
   given constant jsonb := $1;
   wanted_id constant uuid := given ->> 'delivery_id';
@@ -331,9 +331,10 @@ begin
     select from public.webhook_deletions x where x.id = wanted_id or x.id::text = lower(delivery ->> 'lead_id')
   ) then
     begin
-      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, attempt, max_attempts, status)
+      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, payload_text, attempt, max_attempts, status)
       values (wanted_id, delivery ->> 'event', delivery ->> 'format', delivery ->> 'webhook_url',
-        to_jsonb(delivery ->> 'payload'), coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
+        to_jsonb(coalesce(delivery ->> 'payload_text', delivery ->> 'payload')),
+        coalesce(delivery ->> 'payload_text', delivery ->> 'payload'), coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
       on conflict (id) do nothing;
     exception when lock_not_available then raise; when others then null;
     end;

@@ -47,7 +47,7 @@ test("names whose name servers are silent fail alone, and every neighbour connec
   const healthy = await Promise.all(neighbours.map((name) => add(name)));
   for (const attempt of await Promise.all(healthy.map(attemptOf))) {
     expect(attempt.status).toBe("success");
-    expect(attempt.duration_ms).toBeLessThan(1000);
+    expect(attempt.duration_ms).toBeLessThan(3000);
   }
   for (const attempt of await Promise.all(silent.map(attemptOf))) {
     expect(attempt).toMatchObject({

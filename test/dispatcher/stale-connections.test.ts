@@ -109,3 +109,15 @@ test("the repeated request has what is left of the attempt's time", async () => 
   expect(ended.duration_ms).toBeGreaterThanOrEqual(1990);
   expect(ended.duration_ms).toBeLessThan(2900);
 });
+
+test("a receiver that closes after each answer gets each delivery once, on a connection of its own", async () => {
+  const receiver = await rawReceiver((socket) =>
+    socket.end(
+      "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+    ),
+  );
+  const ended = await deliverMany(receiver.url, 30);
+  expect(ended.filter(({ status }) => status !== "success")).toEqual([]);
+  expect(receiver.requests).toHaveLength(30);
+  expect(receiver.connections()).toBe(30);
+});

@@ -34,6 +34,54 @@ test.each(["success", "retry", "dead", "defer"] as const)(
   },
 );
 
+test("holds a hundred retries and leaves the others to their rows in Postgres", async () => {
+  const entries = [];
+  for (let n = 0; n < 102; n++) entries.push(await queue().inFlight("a"));
+  const [deferred, ...retried] = entries;
+  await runOutOfMemory();
+  for (const entry of retried)
+    expect(await queue().settleOne("a", entry, { kind: "retry" })).toBe(
+      "settled",
+    );
+  const { redis, keys } = queue();
+  expect(await redis.zcard(keys.retries)).toBe(100);
+  const { deliveryId } = retried.at(-1)!;
+  expect(await queue().home(deliveryId)).toMatch(/^log:/);
+  expect(await queue().retryFields(deliveryId)).toBeNull();
+  // What was not sent has no record, so no row says that it is unfinished.
+  await queue().settleOne("a", deferred!, { kind: "defer", record: null });
+  expect(await redis.zcard(keys.retries)).toBe(101);
+  expect(await queue().waiting()).toEqual([]);
+});
+
+test("a dispatcher can start, also on a queue that has no groups", async () => {
+  await runOutOfMemory();
+  await queue().consumer("a").prepare();
+  const { redis, keys } = queue();
+  await redis.del(keys.stream);
+  await queue().consumer("a").prepare();
+  await queue().consumer("a").prepare();
+  expect(await redis.xinfo("GROUPS", keys.stream)).toHaveLength(1);
+});
+
+test("a record that is refused for good does not keep the log from draining", async () => {
+  const entry = await queue().inFlight("a");
+  await queue().settleOne("a", entry, { kind: "success" });
+  await runOutOfMemory();
+  const recorder = queue().recorder("a");
+  const [logged] = await recorder.read(10, 1);
+  const now = Date.now();
+  await recorder.setAside(
+    { ...logged!, ...entry, entryId: logged!.entryId },
+    "no",
+    now,
+  );
+  expect(await queue().log()).toEqual([]);
+  expect(await queue().home(entry.deliveryId)).toBeNull();
+  const [letter] = await queue().dead();
+  expect(letter!.fields).toMatchObject({ kind: "record", reason: "no" });
+});
+
 test("reads, admits and keeps entries", async () => {
   await queue().redis.xadd(
     queue().keys.stream,

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
 import { describe, expect, test } from "vitest";
 import { fieldsOf, NO_LIMIT, useQueue } from "../support/queue.ts";
 
@@ -18,6 +19,25 @@ describe("reinject", () => {
     expect(others).toEqual([]);
     expect(entry?.fields).toEqual(delivery.fields);
     expect(await queue().home(delivery.id)).toBe(entry?.entryId);
+  });
+
+  test("fills the queue up to the ceiling and says what has no room", async () => {
+    const waiting = await queue().inFlight("a");
+    await queue().settleOne("a", waiting, { kind: "retry", record: null });
+    const { redis, keys } = queue();
+    const bounded = createReconcileQueue(redis, keys, 3);
+    const [first, second, third] = [lost(), lost(Date.now() + 60_000), lost()];
+    const all = [first, second, third];
+    await bounded.homeless(all.map(({ id }) => id));
+    expect(await bounded.reinject([...all, first])).toEqual([
+      true,
+      true,
+      null,
+      false,
+    ]);
+    await queue().cancel(waiting.deliveryId);
+    await bounded.homeless([third.id]);
+    expect(await bounded.reinject([third])).toEqual([true]);
   });
 
   test("puts a delivery that is due later back among the retries, at its time", async () => {

@@ -131,3 +131,16 @@ test("drain sends at once what waits and resolves when everything is done", asyn
   expect(await Promise.all(added)).toHaveLength(2);
   await batcher.drain();
 });
+
+test("a batch is bounded in bytes, and an item beyond that travels alone", async () => {
+  const { batcher, batches } = setUp({
+    maxItems: 10,
+    maxBytes: 10,
+    sizeOf: (item) => item,
+    maxConcurrent: 4,
+    maxConcurrentPartial: 4,
+  });
+  for (const item of [4, 5, 3, 20, 1]) void batcher.add(item);
+  await vi.runAllTimersAsync();
+  expect(batches).toEqual([[4, 5], [3], [20], [1]]);
+});

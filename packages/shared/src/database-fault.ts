@@ -1,5 +1,5 @@
 // Tells temporary faults from refusals, by the code in Postgres's or PostgREST's answer, and what is known afterwards.
-import { type DatabaseContact, PipelineError } from "./errors.ts";
+import { type DatabaseContact, errorMessage, PipelineError } from "./errors.ts";
 
 export interface DatabaseError {
   message: string;
@@ -28,6 +28,9 @@ const UNANSWERED = /^(NO_ANSWER|PGRST001|08\w{3}|57P0[125]|40003)$/;
  */
 const HELD = new Set(["57014", "55P03", "40001", "40P01"]);
 
+/** Of a gateway, for a body that it does not pass on: halving the batch helps, repeating it does not. */
+const TOO_LARGE = 413;
+
 /** A refusal may quote the refused value, which may be very long. */
 const LONGEST_MESSAGE = 300;
 
@@ -55,7 +58,9 @@ export function databaseFault(
       ? " (is SUPABASE_SERVICE_ROLE_KEY the service role's?)"
       : "";
   return new PipelineError(
-    REFUSALS.test(code) ? "DATABASE_REFUSED" : "DATABASE_UNAVAILABLE",
+    REFUSALS.test(code) || status === TOO_LARGE
+      ? "DATABASE_REFUSED"
+      : "DATABASE_UNAVAILABLE",
     `Supabase answered ${status} ${code}: ${message.slice(0, LONGEST_MESSAGE)}${hint}`.replaceAll(
       /\s+/g,
       " ",
@@ -74,4 +79,9 @@ export function isHeld(error: unknown): error is PipelineError {
     error.sqlState !== null &&
     HELD.has(error.sqlState)
   );
+}
+
+/** Whether a gateway refused the call because of its size. */
+export function isTooLarge(error: unknown): boolean {
+  return errorMessage(error).startsWith(`Supabase answered ${TOO_LARGE} `);
 }

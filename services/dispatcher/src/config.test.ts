@@ -34,6 +34,7 @@ test("everything but the required four has its default", () => {
     attemptTimeoutMs: 30_000,
     retrySchedule: [5, 25, 125],
     retryJitter: 0,
+    deadMaxBytes: 268_435_456,
     claimIdleMs: 60_000,
     allowedNetworks: [],
     dnsServers: null,

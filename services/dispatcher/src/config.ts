@@ -48,6 +48,7 @@ export const environment = z.object({
     .min(0, "must be a number from 0 to 1")
     .max(1, "must be a number from 0 to 1")
     .default(0),
+  DEAD_MAX_BYTES: integer(1_000_000, 1_000_000_000_000).default(268_435_456),
   CLAIM_IDLE_MS: integer(500, 3_600_000).default(60_000),
   ALLOW_PRIVATE_NETWORKS: networks.prefault(""),
   DNS_SERVERS: dnsServers.prefault(""),
@@ -73,6 +74,7 @@ export function readConfig(env: NodeJS.ProcessEnv) {
     attemptTimeoutMs: variables.ATTEMPT_TIMEOUT_MS,
     retrySchedule: variables.RETRY_DELAYS_SECONDS,
     retryJitter: variables.RETRY_JITTER,
+    deadMaxBytes: variables.DEAD_MAX_BYTES,
     claimIdleMs: variables.CLAIM_IDLE_MS,
     allowedNetworks: variables.ALLOW_PRIVATE_NETWORKS,
     dnsServers: variables.DNS_SERVERS,

@@ -14,6 +14,7 @@ import {
   warnAboutEviction,
 } from "@pipeline/shared/redis";
 import { createSealer } from "@pipeline/shared/seal";
+import { createUploadSize } from "@pipeline/shared/upload-size";
 import { createDatabaseGate } from "./adapters/database-gate.ts";
 import { createDeadLetterReads } from "./adapters/dead-letters.ts";
 import {
@@ -87,10 +88,19 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     now,
   });
   const held = createHeldRows();
+  const uploads = createUploadSize(now);
   const writes = createDeliveryWrites(forWrites.client, createGate());
   const intake = createIntake({
     lookups: createLookups(forIntake.client, intakeGate),
-    create: createCreation({ writes: creations, held, unsure, now }),
+    create: createCreation({
+      writes: {
+        create: (planned) => uploads.run(() => creations.create(planned)),
+      },
+      held,
+      unsure,
+      now,
+    }),
+    uploads,
     held,
     writes: creations,
     queue,

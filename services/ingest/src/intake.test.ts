@@ -1,5 +1,6 @@
 import { PipelineError } from "@pipeline/shared/errors";
 import { createLogger } from "@pipeline/shared/logger";
+import { createUploadSize } from "@pipeline/shared/upload-size";
 import { createSealer } from "@pipeline/shared/seal";
 import { describe, expect, test } from "vitest";
 import type { PlannedDelivery } from "./core/plan-delivery.ts";
@@ -66,6 +67,7 @@ function setUp() {
       },
       writes: { create },
     }),
+    uploads: createUploadSize(() => performance.now()),
     writes: {
       firstOfKeys: (keys: unknown[]) => {
         looked.push(keys.length);

@@ -6,7 +6,9 @@ import { type Batcher, createBatcher } from "@pipeline/shared/batcher";
 import { isHeld } from "@pipeline/shared/database-fault";
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
+import { sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { Sealer } from "@pipeline/shared/seal";
+import type { UploadSize } from "@pipeline/shared/upload-size";
 import type {
   CreatedRow,
   DeliveryCreations,
@@ -48,8 +50,6 @@ const SLOW_FLUSH_MS = 250;
 const SLOW_FLUSHES_AT_ONCE = 16;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
-/** A larger call would keep the database busy for longer than a request may wait. */
-const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
 export interface Accepted {
   receipt: Receipt;
@@ -61,6 +61,8 @@ export interface IntakeOptions {
   lookups: Lookups;
   create: Create;
   held: HeldRows;
+  /** Of the calls that `create` makes. */
+  uploads: Pick<UploadSize, "split">;
   writes: Pick<DeliveryCreations, "firstOfKeys">;
   queue: Pick<Queue, "takeRoom" | "returnRoom" | "enqueue">;
   sealer: Sealer;
@@ -79,20 +81,7 @@ export interface Intake {
   drain: () => Promise<void>;
 }
 
-/** Consecutive deliveries whose payloads fit into one call. */
-function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
-  const groups: PlannedDelivery[][] = [];
-  let bytes = Infinity;
-  for (const plan of planned) {
-    bytes += plan.delivery.payload.length;
-    if (bytes > MAX_CALL_BYTES) {
-      groups.push([]);
-      bytes = plan.delivery.payload.length;
-    }
-    groups.at(-1)!.push(plan);
-  }
-  return groups;
-}
+const sizeOfPlan = ({ delivery }: PlannedDelivery) => sizeOf(delivery.payload);
 
 function accepted(row: CreatedRow): Result<Accepted> {
   if (row.creation === "conflict") return { ok: false, refusal: KEY_USED };
@@ -103,7 +92,7 @@ function accepted(row: CreatedRow): Result<Accepted> {
 }
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { lookups, create, held, writes, queue, sealer } = options;
+  const { lookups, create, held, writes, uploads, queue, sealer } = options;
   const { maxAttempts, logger, warn } = options;
 
   /** Why there is no row: the database is away, slow or locked, or it has refused this one. */
@@ -192,7 +181,7 @@ export function createIntake(options: IntakeOptions): Intake {
     const room = await queue.takeRoom(planned.length);
     try {
       const results: Result<Accepted>[] = [];
-      for (const group of splitBySize(planned.slice(0, room)))
+      for (const group of uploads.split(planned.slice(0, room), sizeOfPlan))
         results.push(...(await store(group, isProbe)));
       while (results.length < planned.length)
         results.push({ ok: false, refusal: QUEUE_FULL });

@@ -51,7 +51,7 @@ export function createApp(config: Config, logger: Logger): App {
   );
 
   const reconcile = createReconcile({
-    queue: createReconcileQueue(redis, keys),
+    queue: createReconcileQueue(redis, keys, config.MAX_QUEUE_LENGTH),
     rows: createUnfinishedRows(database.client),
     logger,
     intervalMs: config.RECONCILE_INTERVAL_MS,

@@ -8,7 +8,8 @@ import type { Deletion, DeletionRows } from "./deletion-rows.ts";
 /** How soon a deletion is seen. */
 const POLL_MS = 1000;
 const ERASE_INTERVAL_MS = 60_000;
-const PAGE = 500;
+/** Supabase answers with at most a thousand rows unless it is told otherwise. */
+const PAGE = 1000;
 /** Their number costs little: a search reads all letters, however many it is for. */
 const LETTERS = 10_000;
 /** Deliveries of a deleted endpoint per call. */
@@ -56,8 +57,9 @@ export function createDeletions(options: DeletionOptions) {
     /** One page. Resolves to the ms until the next. */
     clear: async (): Promise<number> => {
       const { deletions, hasLetters } = await rows.due(PAGE);
-      if (hasLetters) options.onLetters();
       let isMore = deletions.length === PAGE;
+      // One search serves all that have been cleared by the time there is nothing more urgent to do.
+      if (hasLetters && !isMore) options.onLetters();
       for (const { id, kind } of deletions) {
         // What it has added is due at once.
         if (kind === "endpoint" && (await cancelDeliveriesOf(id)))
@@ -82,7 +84,7 @@ export function createDeletions(options: DeletionOptions) {
       } else {
         await rows.forget();
       }
-      return ERASE_INTERVAL_MS;
+      return ids.length === LETTERS ? 0 : ERASE_INTERVAL_MS;
     },
   };
 }

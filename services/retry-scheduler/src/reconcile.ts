@@ -12,6 +12,7 @@ import {
 import { toFields } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import type { ReconcileQueue } from "@pipeline/shared/queue/reconcile";
+import { isOutOfMemory } from "@pipeline/shared/redis";
 import type { UnfinishedRow, UnfinishedRows } from "./unfinished-rows.ts";
 
 const PAGE_SIZE = 500;
@@ -38,17 +39,33 @@ function toInjection(row: DeliveryRow) {
 export function createReconcile(options: ReconcileOptions) {
   const { queue, rows, logger } = options;
 
-  async function inject(suspects: string[]): Promise<number> {
+  /** Null for those that Redis has no room for: their rows wait in Postgres for a later pass. */
+  async function reinject(
+    unfinished: DeliveryRow[],
+  ): Promise<(boolean | null)[]> {
+    try {
+      return await queue.reinject(unfinished.map(toInjection));
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      return unfinished.map(() => null);
+    }
+  }
+
+  async function inject(suspects: string[]) {
     let injected = 0;
-    const finished = new Set(suspects);
+    let hasRoom = true;
+    const marked = new Set(suspects);
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
-      const results = await queue.reinject(unfinished.map(toInjection));
+      const results = await reinject(unfinished);
       injected += results.filter(Boolean).length;
-      for (const { id } of unfinished) finished.delete(id);
+      for (const [i, { id }] of unfinished.entries())
+        if (results[i] !== null) marked.delete(id);
+      hasRoom = !results.includes(null);
+      if (!hasRoom) break;
     }
-    await queue.unmark([...finished]);
-    return injected;
+    await queue.unmark([...marked]);
+    return { injected, hasRoom };
   }
 
   async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
@@ -58,9 +75,12 @@ export function createReconcile(options: ReconcileOptions) {
     for (;;) {
       signal.throwIfAborted();
       const page: UnfinishedRow[] = await rows.page(overdueAt, last, PAGE_SIZE);
-      injected += await inject(await queue.homeless(page.map(({ id }) => id)));
+      const ids = page.map(({ id }) => id);
+      const result = await inject(await queue.homeless(ids));
+      injected += result.injected;
       examined += page.length;
-      if (page.length < PAGE_SIZE) break;
+      if (!result.hasRoom) logger.warn({ examined }, "reconcile.no_room");
+      if (!result.hasRoom || page.length < PAGE_SIZE) break;
       last = page.at(-1)!;
     }
     if (injected > 0) options.onReconciled(injected);

@@ -1,12 +1,14 @@
 // What a dispatcher does with entries of the stream: read, admit, keep from being claimed, settle, release.
-import { deriveDeliveryId, uuidOf } from "../entries.ts";
+import { deriveDeliveryId, MAX_PAYLOAD_BYTES, uuidOf } from "../entries.ts";
 import { isGroupMissing } from "../redis.ts";
 import { type Fields, unflatten } from "./fields.ts";
 import {
   createGroupReader,
   type GroupReader,
   type ReaderOptions,
+  type StreamEntry,
 } from "./group-reader.ts";
+import { BATCH_BYTES } from "./batch-size.ts";
 import { DISPATCHERS_GROUP } from "./keys.ts";
 import { queueScript } from "./script.ts";
 import { createTextCheck } from "./undecodable.ts";
@@ -18,10 +20,13 @@ export interface EntryOfDelivery {
 
 export interface Settlement extends EntryOfDelivery {
   attempt: number;
-  kind: "success" | "retry" | "dead" | "defer";
+  /** "wait": into its endpoint's waiting list; "rewait": back to the head of it. */
+  kind: "success" | "retry" | "dead" | "defer" | "wait" | "rewait";
   delayMs: number;
-  /** The next entry (retry, defer) or the dead letter (dead). */
+  /** The next entry (retry, defer, wait, rewait) or the dead letter (dead). */
   fields: Fields | null;
+  /** Whose waiting list (wait, rewait), as `endpointOf` has it. */
+  endpoint: string;
   /** JSON for the recorder. */
   record: string | null;
 }
@@ -31,6 +36,16 @@ export interface Settlement extends EntryOfDelivery {
  * owns or has settled the entry, so nothing was changed.
  */
 export type SettleResult = "settled" | "late" | "stale";
+
+/** So many entries go into one call of a script that reads them whole, as large as they may be. */
+const WHOLE_ENTRIES = BATCH_BYTES / MAX_PAYLOAD_BYTES;
+
+function chunksOf<Item>(items: Item[]): Item[][] {
+  const chunks: Item[][] = [];
+  for (let start = 0; start < items.length; start += WHOLE_ENTRIES)
+    chunks.push(items.slice(start, start + WHOLE_ENTRIES));
+  return chunks;
+}
 
 const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
 
@@ -67,8 +82,17 @@ export function createConsumer(options: ReaderOptions): Consumer {
   return {
     prepare: reader.prepare,
     read: async (count, waitMs) => checkText(await reader.read(count, waitMs)),
-    claim: async (count, idleMs) =>
-      checkText(await reader.claim(count, idleMs)),
+    claim: async (count, idleMs) => {
+      const claimed: StreamEntry[] = [];
+      // Large entries are claimed a few at a time.
+      while (claimed.length < count) {
+        const more = await reader.claim(count - claimed.length, idleMs);
+        if (more.length === 0) break;
+        claimed.push(...more);
+      }
+      return checkText(claimed);
+    },
+    typicalBytes: reader.typicalBytes,
     wake: reader.wake,
     leave: reader.leave,
 
@@ -90,6 +114,7 @@ export function createConsumer(options: ReaderOptions): Consumer {
         settlement.delayMs,
         settlement.fields === null ? "" : JSON.stringify(settlement.fields),
         settlement.record ?? "",
+        settlement.endpoint,
       ]);
       try {
         const results = await settle(DISPATCHERS_GROUP, consumer, ...args);
@@ -102,22 +127,26 @@ export function createConsumer(options: ReaderOptions): Consumer {
     },
 
     pending: async () => {
-      const entryIds = await reader.pending();
-      return Promise.all(
-        entryIds.map(async (entryId) => ({
-          entryId,
-          deliveryId: await deliveryIdOf(entryId),
-        })),
-      );
+      const pending: EntryOfDelivery[] = [];
+      for (const entryIds of chunksOf(await reader.pending())) {
+        const ids = await Promise.all(entryIds.map(deliveryIdOf));
+        for (const [i, entryId] of entryIds.entries())
+          pending.push({ entryId, deliveryId: ids[i]! });
+      }
+      return pending;
     },
 
-    release: async (entries) =>
-      entries.length === 0
-        ? 0
-        : ((await release(
-            DISPATCHERS_GROUP,
-            consumer,
-            ...flat(entries),
-          )) as number),
+    release: async (entries) => {
+      let released = 0;
+      for (const chunk of chunksOf(entries)) {
+        const count = await release(
+          DISPATCHERS_GROUP,
+          consumer,
+          ...flat(chunk),
+        );
+        released += count as number;
+      }
+      return released;
+    },
   };
 }

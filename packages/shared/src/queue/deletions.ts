@@ -1,5 +1,6 @@
 // Takes out of Redis what was deleted in Postgres.
 import type { Redis } from "ioredis";
+import { BATCH_BYTES } from "./batch-size.ts";
 import { decodeDeadLetter } from "./dead-letter.ts";
 import { CLOSED_MS } from "./holds.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
@@ -35,10 +36,15 @@ export function createDeletionQueue(redis: Redis, keys: Keys): DeletionQueue {
   const purge = queueScript(redis, keys, "purge");
   return {
     purge: async (deliveries) => {
-      const args = deliveries.flatMap(({ id, kind }) => [id, kind]);
-      const times = [CLOSED_MS, ABANDONED_MS];
-      const results = await purge(DISPATCHERS_GROUP, ...times, ...args);
-      return (results as number[]).map((result) => result === 1);
+      const bounds = [CLOSED_MS, ABANDONED_MS, BATCH_BYTES];
+      const results: number[] = [];
+      while (results.length < deliveries.length) {
+        const left = deliveries.slice(results.length);
+        const args = left.flatMap(({ id, kind }) => [id, kind]);
+        const reply = await purge(DISPATCHERS_GROUP, ...bounds, ...args);
+        results.push(...(reply as number[]));
+      }
+      return results.map((result) => result === 1);
     },
 
     removeLetters: async (deliveryIds, since, signal) => {

@@ -1,6 +1,7 @@
 // Reads a stream through a consumer group: new entries, and those whose reader has died.
 import type { Logger } from "pino";
 import { BLOCK_MS, isGroupMissing, type Redis } from "../redis.ts";
+import { createReadSize, sizeOfFields } from "./batch-size.ts";
 import type { Keys } from "./keys.ts";
 import { keyScript } from "./script.ts";
 
@@ -17,10 +18,15 @@ export interface StreamEntry {
 export interface GroupReader {
   /** Creates the stream and its group if they are missing. */
   prepare: () => Promise<void>;
-  /** Up to `count` new entries; waits for the first, at most for `waitMs` and for `BLOCK_MS`. Empty after `wake`. */
+  /**
+   * Up to `count` new entries, fewer when they are large; waits for the first, at most for `waitMs` and for `BLOCK_MS`. Empty
+   * after `wake`.
+   */
   read: (count: number, waitMs: number) => Promise<StreamEntry[]>;
-  /** Takes over up to `count` entries that nobody has touched for `idleMs`. */
+  /** Takes over up to `count` entries, fewer when they are large, that nobody has touched for `idleMs`. */
   claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
+  /** The usual size of an entry of this stream, in bytes. */
+  typicalBytes: () => number;
   /** Ids of the entries this consumer has read and not acknowledged; at most 10,000. */
   pending: () => Promise<string[]>;
   /** Ends a read that is waiting. */
@@ -48,15 +54,14 @@ export function createGroupReader(
   group: string,
 ): GroupReader {
   const removeConsumer = keyScript(commands, "remove-consumer");
+  const createGroup = keyScript(commands, "create-group");
+  const readSize = createReadSize();
+  const learn = (entries: readonly [string, string[]][]) =>
+    readSize.learn(entries.map(([, fields]) => sizeOfFields(fields)));
   let claimCursor = "0-0";
 
   async function prepare(): Promise<void> {
-    try {
-      // From 0, not $: entries added before the group existed must be delivered too.
-      await commands.xgroup("CREATE", stream, group, "0", "MKSTREAM");
-    } catch (error) {
-      if (!String(error).includes("BUSYGROUP")) throw error;
-    }
+    await createGroup(stream, group);
   }
 
   async function recover(): Promise<void> {
@@ -82,6 +87,7 @@ export function createGroupReader(
   return {
     prepare,
     recover,
+    typicalBytes: readSize.typicalBytes,
     read: (count, waitMs) =>
       orRecover(async () => {
         const reply = (await blocking.xreadgroup(
@@ -89,14 +95,16 @@ export function createGroupReader(
           group,
           consumer,
           "COUNT",
-          count,
+          readSize.fit(count),
           "BLOCK",
           Math.ceil(Math.min(waitMs, BLOCK_MS)),
           "STREAMS",
           stream,
           ">",
         )) as Reply;
-        return (reply?.[0]?.[1] ?? []).map(([entryId, fields]) => ({
+        const entries = reply?.[0]?.[1] ?? [];
+        learn(entries);
+        return entries.map(([entryId, fields]) => ({
           entryId,
           fields,
           timesRead: 1,
@@ -111,10 +119,11 @@ export function createGroupReader(
           idleMs,
           claimCursor,
           "COUNT",
-          count,
+          readSize.fit(count),
         )) as [string, ([string, string[]] | null)[]];
         claimCursor = cursor;
         const entries = claimed.filter((entry) => entry !== null);
+        learn(entries);
         return Promise.all(
           entries.map(async ([entryId, fields]) => {
             const [state] = (await commands.xpending(

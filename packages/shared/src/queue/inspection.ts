@@ -1,10 +1,13 @@
 // Looks into the queue without changing it: how many deliveries are where.
 import { isGroupMissing, type Redis } from "../redis.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
+import { queueScript } from "./script.ts";
 
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
   waiting: number;
+  /** Waiting until their endpoint's share frees. */
+  waitingForShare: number;
   /** Read and not settled. */
   inFlight: number;
   retries: number;
@@ -13,9 +16,24 @@ export interface QueueCounts {
   unrecorded: number;
 }
 
+/** Bytes where nothing else is said; 0 where the server does not tell. */
+export interface MemoryUse {
+  /** Outcomes in the log, and their size. */
+  unrecorded: number;
+  unrecordedBytes: number;
+  dead: number;
+  deadBytes: number;
+  /** What the server compares with `max`. */
+  used: number;
+  /** Its `maxmemory`; 0: no limit. */
+  max: number;
+}
+
 export interface Inspection {
+  memory: () => Promise<MemoryUse>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
+  waitingForShare: () => Promise<number>;
   inFlight: () => Promise<number>;
   retries: () => Promise<number>;
   dead: () => Promise<number>;
@@ -25,6 +43,8 @@ export interface Inspection {
 }
 
 export function createInspection(redis: Redis, keys: Keys): Inspection {
+  const memory = queueScript(redis, keys, "memory-use");
+
   async function inFlight(): Promise<number> {
     try {
       const [count] = await redis.xpending(keys.stream, DISPATCHERS_GROUP);
@@ -44,31 +64,40 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
     return Math.max(0, length - read);
   }
 
+  const waitingForShare = () => redis.hlen(keys.waitingData);
   const retries = () => redis.zcard(keys.retries);
   const dead = () => redis.xlen(keys.dead);
   const unrecorded = () => redis.xlen(keys.log);
 
   return {
+    memory: async () => {
+      const reply = (await memory()) as number[];
+      const [unrecorded, unrecordedBytes, dead, deadBytes, used, max] =
+        reply as [number, number, number, number, number, number];
+      return { unrecorded, unrecordedBytes, dead, deadBytes, used, max };
+    },
     waiting,
+    waitingForShare,
     inFlight,
     retries,
     dead,
     unrecorded,
     counts: async () => {
-      const [waitingNow, inFlightNow, retriesNow, deadNow, unrecordedNow] =
-        await Promise.all([
-          waiting(),
-          inFlight(),
-          retries(),
-          dead(),
-          unrecorded(),
-        ]);
+      const all = await Promise.all([
+        waiting(),
+        waitingForShare(),
+        inFlight(),
+        retries(),
+        dead(),
+        unrecorded(),
+      ]);
       return {
-        waiting: waitingNow,
-        inFlight: inFlightNow,
-        retries: retriesNow,
-        dead: deadNow,
-        unrecorded: unrecordedNow,
+        waiting: all[0],
+        waitingForShare: all[1],
+        inFlight: all[2],
+        retries: all[3],
+        dead: all[4],
+        unrecorded: all[5],
       };
     },
     firstDueAt: async () => {

@@ -1,10 +1,10 @@
 -- For reconcile: puts deliveries that Redis has lost back, into the stream or among the retries, if they still have the mark
 -- that `homeless` gave them. Without it, something has happened to them since.
--- ARGV  marker, then per delivery: deliveryId, dueAt (ms since 1970; 0 or past = now), fields (JSON object of strings)
--- Returns per delivery: 1 injected, 0 when it no longer has the mark.
+-- ARGV  marker, maxLength, then per delivery: deliveryId, dueAt (ms since 1970; 0 or past = now), fields (JSON object of strings)
+-- Returns per delivery: 1 injected, 0 when it no longer has the mark, -1 when the queue is full: then it keeps the mark.
 local marker, now = ARGV[1], present()
-local results = {}
-for i = 2, #ARGV, 3 do
+local room, results = tonumber(ARGV[2]) - queueLength(), {}
+for i = 3, #ARGV, 3 do
   local deliveryId, dueAt, text = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local injected = 0
   local kind, ends, whose = tombstone(redis.call('HGET', homes, deliveryId) or '')
@@ -12,6 +12,10 @@ for i = 2, #ARGV, 3 do
     if retryExists(deliveryId) then
       -- The retry is still there; only its home was lost.
       redis.call('HSET', homes, deliveryId, 'retry')
+    elseif isWaiting(deliveryId) then
+      redis.call('HSET', homes, deliveryId, 'waiting')
+    elseif room <= 0 then
+      injected = -1
     elseif dueAt > now then
       redis.call('HSET', retriesData, deliveryId, text)
       redis.call('ZADD', retries, dueAt, deliveryId)
@@ -26,8 +30,9 @@ for i = 2, #ARGV, 3 do
       redis.call('HSET', homes, deliveryId, redis.call('XADD', stream, '*', unpack(fields)))
       injected = 1
     end
-    redis.call('ZREM', tombstones, deliveryId)
+    if injected >= 0 then redis.call('ZREM', tombstones, deliveryId) end
   end
+  room = room - math.max(0, injected)
   results[#results + 1] = injected
 end
 return results

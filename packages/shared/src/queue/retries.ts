@@ -1,5 +1,6 @@
 // Deliveries that wait for another attempt.
 import type { Redis } from "ioredis";
+import { BATCH_BYTES } from "./batch-size.ts";
 import type { Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
@@ -15,7 +16,10 @@ export interface Promotion {
 export interface Retries {
   /** Which retry is due first and when, as text to be compared with the last answer; empty when there is none. */
   first: () => Promise<string>;
-  /** Moves up to `limit` due retries to the stream, all of them or none. `now`: ms since 1970, for dead letters. */
+  /**
+   * Moves up to `limit` due retries to the stream, fewer when they are large: then `nextMs` is 0. `now`: ms since 1970, for
+   * dead letters.
+   */
   promote: (limit: number, now: number) => Promise<Promotion>;
 }
 
@@ -26,7 +30,11 @@ export function createRetries(redis: Redis, keys: Keys): Retries {
       (await redis.zrange(keys.retries, "0", "0", "WITHSCORES")).join(" "),
 
     promote: async (limit, now) => {
-      const reply = await promote(limit, new Date(now).toISOString());
+      const reply = await promote(
+        limit,
+        BATCH_BYTES,
+        new Date(now).toISOString(),
+      );
       const [moved, nextMs, unreadable, hasEpoch] = reply as [
         number,
         number,

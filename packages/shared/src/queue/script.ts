@@ -9,7 +9,12 @@ const read = (file: string) =>
   readFileSync(new URL(file, import.meta.url), "utf8");
 
 /** Scripts on one key of their own. All others begin with the prelude, which names the queue's keys. */
-const WITHOUT_PRELUDE = new Set(["lease", "reserve", "remove-consumer"]);
+const WITHOUT_PRELUDE = new Set([
+  "create-group",
+  "lease",
+  "remove-consumer",
+  "reserve",
+]);
 
 /** The whole text that Redis runs: the script's own, after the prelude if it uses that. */
 export function scriptText(name: string): string {
@@ -26,8 +31,13 @@ function define(redis: Redis, name: string, numberOfKeys: number): Script {
 /** A script with the prelude: each call passes it the queue's keys, in the prelude's order. */
 export function queueScript(redis: Redis, keys: Keys, name: string): Script {
   const { stream, homes, retries, retriesData, log, dead, epoch } = keys;
-  const all = [stream, homes, retries, retriesData, log, dead, epoch];
-  all.push(keys.tombstones);
+  const { tombstones, waiting, waitingData, letOut } = keys;
+  const all = [stream, homes, retries, retriesData, log, dead, epoch].concat([
+    tombstones,
+    waiting,
+    waitingData,
+    letOut,
+  ]);
   const script = define(redis, name, all.length);
   return (...args) => script(...all, ...args);
 }

@@ -71,8 +71,9 @@ export function watchAnswers(socket: Socket): AnswerWatch {
 
   function beginsLikeHttp(): boolean {
     const start = chunks[0]!.length < PREFIX.length ? joined() : chunks[0]!;
-    const compared = Math.min(start.length, PREFIX.length);
-    return PREFIX.compare(start, 0, compared, 0, compared) === 0;
+    for (let i = 0; i < start.length && i < PREFIX.length; i++)
+      if (start[i] !== PREFIX[i]) return false;
+    return true;
   }
 
   function joined(): Buffer {
@@ -91,10 +92,10 @@ export function watchAnswers(socket: Socket): AnswerWatch {
       if (answer.length === 0) return null;
       chunks = [answer];
       bytes = answer.length;
-      tail = answer.subarray(-OVERLAP_BYTES);
       if (!beginsLikeHttp()) return pass(answer); // the parser says what is wrong with it
       const end = headLength(answer);
       if (end !== -1) return headIsWhole(answer, end);
+      tail = answer.subarray(-OVERLAP_BYTES);
     } else {
       const overlapped = Buffer.concat([tail, chunk]);
       chunks.push(chunk);

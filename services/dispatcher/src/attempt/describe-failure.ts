@@ -1,4 +1,5 @@
 // An error of the HTTP client, of TLS, of a socket or of DNS, as an attempt's failure.
+import { errors } from "undici";
 import { errorMessage } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
 import type { SendFailure } from "../core/outcome.ts";
@@ -35,7 +36,9 @@ const NETWORK_CODES = [
   "UND_ERR_SOCKET",
 ];
 
-function isNetworkError(code: unknown): boolean {
+function isNetworkError(error: unknown, code: unknown): boolean {
+  // It has no code when undici does not know the parser's.
+  if (error instanceof errors.HTTPParserError) return true;
   return (
     typeof code === "string" &&
     NETWORK_CODES.some((start) => code.startsWith(start))
@@ -67,7 +70,7 @@ export function createDescribeFailure(
         "invalid",
         "the request's URL or headers are not valid HTTP",
       );
-    if (!isNetworkError(code)) {
+    if (!isNetworkError(error, code)) {
       // An unknown code must end as a classified failure, never as an entry that no one settles.
       logger.warn(
         { code, errorName: (error as Error).name },

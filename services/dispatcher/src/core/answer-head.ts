@@ -9,15 +9,19 @@ export interface AnswerHead {
   length: number | null;
 }
 
+const CR = 0x0d;
+const LF = 0x0a;
 const STATUS_LINE = /^HTTP\/\d(?:\.\d)? +(\d{3})(?: .*)?$/;
 const HEADER_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):(.*)$/;
 
 /** Bytes up to and including the empty line that ends a head; -1 while it has not come. Bare LF counts as a line's end. */
 export function headLength(bytes: Buffer): number {
-  const end = bytes.indexOf("\n\r\n");
-  const bare = (end === -1 ? bytes : bytes.subarray(0, end)).indexOf("\n\n");
-  if (bare !== -1) return bare + 2;
-  return end === -1 ? -1 : end + 3;
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes[i] !== LF) continue;
+    if (bytes[i + 1] === LF) return i + 2;
+    if (bytes[i + 1] === CR && bytes[i + 2] === LF) return i + 3;
+  }
+  return -1;
 }
 
 /** Null unless the bytes begin with a whole status line. */

@@ -33,6 +33,8 @@ const WHY: Record<string, string> = {
   ETIMEOUT: "could not be resolved: no name server answered in time",
 };
 const DEFINITE = new Set(["EBADNAME", "ENODATA", "ENOTFOUND"]);
+/** An answer may hold thousands, and answers are kept. Only addresses that are returned are connected to. */
+const MOST_ADDRESSES = 64;
 /** Each question is repeated after this time, for packets get lost, and then after twice this time. */
 const REPEAT_AFTER_MS = 1000;
 const TRIES = 3;
@@ -95,7 +97,7 @@ export async function queryAddresses(
         answers.map((each) => (each.status === "rejected" ? each.reason : {})),
       );
     return {
-      addresses: records.map(({ address }) => address),
+      addresses: records.slice(0, MOST_ADDRESSES).map((each) => each.address),
       ttlSeconds: Math.min(...records.map(({ ttl }) => ttl)),
     };
   } finally {

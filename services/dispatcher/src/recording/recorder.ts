@@ -3,13 +3,17 @@
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Logger } from "@pipeline/shared/logger";
+import { BATCH_BYTES, sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { LogEntry, Records } from "@pipeline/shared/queue/records";
+import { createUploadSize } from "@pipeline/shared/upload-size";
 import type { CallWithText } from "@pipeline/shared/text-rpc";
 import { type AttemptRecord, plainRecord } from "../core/record.ts";
 import type { Metrics } from "../metrics.ts";
 import { createCloseAttempt } from "./close-attempt.ts";
 
 const BATCH_ENTRIES = 500;
+/** Reads are bounded in bytes too, so a batch of large records is full with fewer. */
+const FULL_BYTES = BATCH_BYTES / 2;
 /** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
 const GATHER_MS = 50;
 const CLAIM_INTERVAL_MS = 5000;
@@ -28,6 +32,8 @@ export interface RecorderOptions {
   logger: Logger;
   now: () => number;
 }
+
+const sizeOfEntry = ({ record }: LogEntry) => sizeOf(record);
 
 const hasTimedOut = (error: unknown) =>
   error instanceof PipelineError &&
@@ -55,12 +61,13 @@ export function createRecorder(options: RecorderOptions) {
   const closeAttempt = createCloseAttempt({ records, callWithText });
   let batch: LogEntry[] = [];
   let claimedAt = now();
+  const uploads = createUploadSize(() => performance.now());
 
   async function call(entries: LogEntry[]): Promise<string[]> {
+    const text = `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`;
     try {
-      return await callWithText<string[]>(
-        "record_attempts",
-        `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`,
+      return await uploads.run(() =>
+        callWithText<string[]>("record_attempts", text),
       );
     } catch (error) {
       // A single row may be to blame, as with a refusal, so the others are tried without it.
@@ -171,9 +178,15 @@ export function createRecorder(options: RecorderOptions) {
   return async (): Promise<number> => {
     if (batch.length === 0) batch = await next();
     if (batch.length === 0) return 0;
-    const wasFull = batch.length === BATCH_ENTRIES;
-    await recordBatch(batch);
-    batch = [];
+    const wasFull =
+      batch.length === BATCH_ENTRIES ||
+      batch.reduce((sum, entry) => sum + sizeOfEntry(entry), 0) > FULL_BYTES;
+    while (batch.length > 0) {
+      const [first = []] = uploads.split(batch, sizeOfEntry);
+      const rest = batch.slice(first.length);
+      await recordBatch(first);
+      batch = rest;
+    }
     return wasFull ? 0 : GATHER_MS;
   };
 }

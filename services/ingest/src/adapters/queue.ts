@@ -2,6 +2,11 @@
 // person does to a delivery by hand.
 import { errorMessage, PipelineError } from "@pipeline/shared/errors";
 import { type Delivery, toFields } from "@pipeline/shared/entries";
+import {
+  BATCH_BYTES,
+  sizeOf,
+  splitBySize,
+} from "@pipeline/shared/queue/batch-size";
 import type { Hold, Holds } from "@pipeline/shared/queue/holds";
 import type { Inspection } from "@pipeline/shared/queue/inspection";
 import type { Producer } from "@pipeline/shared/queue/producer";
@@ -79,9 +84,12 @@ export function createQueue(options: QueueOptions) {
 
     /** Resolves to the number enqueued; the others have their rows, from which the retry-scheduler enqueues them. */
     enqueue: async (deliveries: Delivery[]): Promise<number> => {
-      const chunks: Delivery[][] = [];
-      for (let start = 0; start < deliveries.length; start += MAX_CHUNK_ITEMS)
-        chunks.push(deliveries.slice(start, start + MAX_CHUNK_ITEMS));
+      const chunks = splitBySize(
+        deliveries,
+        ({ payload }) => sizeOf(payload),
+        BATCH_BYTES,
+        MAX_CHUNK_ITEMS,
+      );
       const enqueued = await Promise.all(chunks.map(enqueueChunk));
       return enqueued.reduce((sum, count) => sum + count, 0);
     },
