@@ -215,6 +215,7 @@ test.each([
   [answer(429), "busy"],
   [failure("network"), "failed"],
   [failure("timeout"), "timeout"],
+  [{ ...answer(200), isCutShort: true }, "timeout"],
   [failure("blocked"), "not asked"],
 ] as const)("after %j the endpoint counts as %s", async (result, health) => {
   const { deliver } = setUp({ result });

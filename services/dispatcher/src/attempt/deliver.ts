@@ -56,8 +56,10 @@ export interface Deliver {
 const LOOKUP_DEFER_MS = 5000;
 
 function healthOf(result: SendResult): EndpointHealth {
-  if (result.kind === "answer")
+  if (result.kind === "answer") {
+    if (result.isCutShort === true) return "timeout";
     return result.status === 429 ? "busy" : "answered";
+  }
   switch (result.errorType) {
     case "network":
       return "failed";
