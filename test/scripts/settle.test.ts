@@ -127,7 +127,7 @@ test("a batch settles each entry on its own", async () => {
     await queue().inFlight("a"),
   ];
   await queue().claim("b", lost.entryId);
-  const common = { attempt: 1, delayMs: 1000, record: null };
+  const common = { attempt: 1, delayMs: 1000, record: null, endpoint: "" };
   const results = await queue()
     .consumer("a")
     .settle([

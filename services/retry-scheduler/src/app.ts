@@ -10,6 +10,7 @@ import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createDeletionQueue } from "@pipeline/shared/queue/deletions";
+import { createHolds } from "@pipeline/shared/queue/holds";
 import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createKeys } from "@pipeline/shared/queue/keys";
@@ -72,6 +73,7 @@ export function createApp(config: Config, logger: Logger): App {
   });
   const deletions = createDeletions({
     queue: createDeletionQueue(redis, keys),
+    holds: createHolds(redis, keys),
     rows: createDeletionRows(database.client),
     logger,
     onLetters: () => eraseLoop.wake(),

@@ -20,10 +20,13 @@ export interface EntryOfDelivery {
 
 export interface Settlement extends EntryOfDelivery {
   attempt: number;
-  kind: "success" | "retry" | "dead" | "defer";
+  /** "wait": into its endpoint's waiting list; "rewait": back to the head of it. */
+  kind: "success" | "retry" | "dead" | "defer" | "wait" | "rewait";
   delayMs: number;
-  /** The next entry (retry, defer) or the dead letter (dead). */
+  /** The next entry (retry, defer, wait, rewait) or the dead letter (dead). */
   fields: Fields | null;
+  /** Whose waiting list (wait, rewait), as `endpointOf` has it. */
+  endpoint: string;
   /** JSON for the recorder. */
   record: string | null;
 }
@@ -111,6 +114,7 @@ export function createConsumer(options: ReaderOptions): Consumer {
         settlement.delayMs,
         settlement.fields === null ? "" : JSON.stringify(settlement.fields),
         settlement.record ?? "",
+        settlement.endpoint,
       ]);
       try {
         const results = await settle(DISPATCHERS_GROUP, consumer, ...args);

@@ -6,6 +6,8 @@ import { queueScript } from "./script.ts";
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
   waiting: number;
+  /** Waiting until their endpoint's share frees. */
+  waitingForShare: number;
   /** Read and not settled. */
   inFlight: number;
   retries: number;
@@ -31,6 +33,7 @@ export interface Inspection {
   memory: () => Promise<MemoryUse>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
+  waitingForShare: () => Promise<number>;
   inFlight: () => Promise<number>;
   retries: () => Promise<number>;
   dead: () => Promise<number>;
@@ -61,6 +64,7 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
     return Math.max(0, length - read);
   }
 
+  const waitingForShare = () => redis.hlen(keys.waitingData);
   const retries = () => redis.zcard(keys.retries);
   const dead = () => redis.xlen(keys.dead);
   const unrecorded = () => redis.xlen(keys.log);
@@ -73,25 +77,27 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
       return { unrecorded, unrecordedBytes, dead, deadBytes, used, max };
     },
     waiting,
+    waitingForShare,
     inFlight,
     retries,
     dead,
     unrecorded,
     counts: async () => {
-      const [waitingNow, inFlightNow, retriesNow, deadNow, unrecordedNow] =
-        await Promise.all([
-          waiting(),
-          inFlight(),
-          retries(),
-          dead(),
-          unrecorded(),
-        ]);
+      const all = await Promise.all([
+        waiting(),
+        waitingForShare(),
+        inFlight(),
+        retries(),
+        dead(),
+        unrecorded(),
+      ]);
       return {
-        waiting: waitingNow,
-        inFlight: inFlightNow,
-        retries: retriesNow,
-        dead: deadNow,
-        unrecorded: unrecordedNow,
+        waiting: all[0],
+        waitingForShare: all[1],
+        inFlight: all[2],
+        retries: all[3],
+        dead: all[4],
+        unrecorded: all[5],
       };
     },
     firstDueAt: async () => {

@@ -1,8 +1,9 @@
 -- Settles a batch of entries: first puts the deliveries where they belong now (retries, dead, log), then acks and deletes
 -- the entries, because a script that fails half-way is not rolled back. Running it again changes nothing.
 -- ARGV  group, consumer, then per entry:
---       entryId, deliveryId, attempt, kind (success | retry | dead | defer), delayMs (retry, defer),
---       fields (JSON object: the next entry for retry and defer, the dead letter for dead, otherwise ''), record (JSON or '')
+--       entryId, deliveryId, attempt, kind (success | retry | dead | defer | wait | rewait), delayMs (retry, defer),
+--       fields (JSON object: the next entry for retry, defer, wait and rewait, the dead letter for dead, otherwise ''),
+--       record (JSON or ''), endpoint (wait, rewait: whose waiting list; rewait: at its head)
 -- Returns per entry: 1 settled, 2 late success that cancelled a waiting retry, 0 stale (nothing changed).
 local group, consumer = ARGV[1], ARGV[2]
 local isFull = isOutOfMemory()
@@ -10,10 +11,11 @@ mayWriteWhenFull() -- settling frees memory
 -- A key of the wrong type must fail here, before the first write: failing later, every repeat would add another dead letter.
 redis.call('ZCARD', retries)
 redis.call('HLEN', retriesData)
+redis.call('ZCARD', waiting)
+redis.call('HLEN', waitingData)
 redis.call('XLEN', dead)
 redis.call('XLEN', log)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = present()
 
 -- A retry takes several times the memory of the entry that it replaces. So while Redis is full it holds this many. The others
 -- are left to their rows in Postgres: reconcile brings them back when there is room.
@@ -46,7 +48,7 @@ local function writeDeadLetter(text)
 end
 
 -- Settles one entry; returns 1, 2 or 0, as the script does.
-local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, record)
+local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, record, endpoint)
   local pending = redis.call('XPENDING', stream, group, entryId, entryId, 1)[1]
   local settled = 0
   if kind == 'success' then
@@ -55,14 +57,15 @@ local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, recor
       writeLog(deliveryId, record, true)
       settled = 1
     else
-      local waiting = redis.call('HGET', retriesData, deliveryId)
-      local ok, data = pcall(cjson.decode, waiting or '')
-      local waitingAttempt = ok and type(data) == 'table' and tonumber(data.attempt)
-      -- The new owner's attempt has failed, or was deferred: its retry is cancelled by this success.
-      if waitingAttempt == attempt + 1 or waitingAttempt == attempt then
+      local text = redis.call('HGET', retriesData, deliveryId) or redis.call('HGET', waitingData, deliveryId)
+      local ok, data = pcall(cjson.decode, text or '')
+      local nextAttempt = ok and type(data) == 'table' and tonumber(data.attempt)
+      -- The new owner's attempt has failed, or was put off: what it left behind is cancelled by this success.
+      if nextAttempt == attempt + 1 or nextAttempt == attempt then
         writeLog(deliveryId, record, true)
         redis.call('ZREM', retries, deliveryId)
         redis.call('HDEL', retriesData, deliveryId)
+        redis.call('HDEL', waitingData, deliveryId)
         settled = 2
       end
     end
@@ -72,6 +75,9 @@ local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, recor
       writeLog(deliveryId, record, true)
     elseif isFull and kind == 'retry' and record ~= '' and redis.call('ZCARD', retries) >= MOST_RETRIES_WHEN_FULL then
       writeLog(deliveryId, record, true)
+    elseif kind == 'wait' or kind == 'rewait' then
+      putInLine(endpoint, deliveryId, fields, kind == 'rewait')
+      newHomes[deliveryId] = 'waiting'
     else
       redis.call('HSET', retriesData, deliveryId, fields)
       redis.call('ZADD', retries, now + delayMs, deliveryId)
@@ -86,9 +92,9 @@ end
 
 local results = {}
 local ok, fault = pcall(function()
-  for i = 3, #ARGV, 7 do
+  for i = 3, #ARGV, 8 do
     results[#results + 1] = settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4]),
-      ARGV[i + 5], ARGV[i + 6])
+      ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
   end
 end)
 -- This runs even when one entry has failed, so that the entries settled before it get their homes and are acked.

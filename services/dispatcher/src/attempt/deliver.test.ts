@@ -18,6 +18,8 @@ const workOf = (changes: Partial<Delivery>): Work => ({
   entryId: `${NOW - 1000}-0`,
   delivery: { ...delivery, ...changes },
   endpoint: "x",
+  origin: null,
+  hasWaited: false,
   isParsed: true,
 });
 const endpoint: Endpoint = {
@@ -50,8 +52,9 @@ function setUp(options: {
   const reports: { decision: string; isStale: boolean; durationMs: number }[] =
     [];
   const disabled: string[] = [];
+  const held: [string, number][] = [];
   let now = NOW;
-  const { deliver, defer, giveUp } = createDeliver({
+  const { deliver, wait, defer, giveUp } = createDeliver({
     sealer,
     schedule: [5, 25],
     jitter: 0.1,
@@ -59,6 +62,7 @@ function setUp(options: {
     random: () => 0.5,
     endpoints: {
       find: async () => options.find?.() ?? null,
+      originOf: () => null,
       disable: (endpointId) => {
         disabled.push(endpointId);
       },
@@ -88,6 +92,9 @@ function setUp(options: {
         steps.push("report deferred");
       },
     },
+    hold: (endpoint, ms) => {
+      held.push([endpoint, ms]);
+    },
   });
   return {
     sealer,
@@ -96,6 +103,8 @@ function setUp(options: {
     settlements,
     reports,
     disabled,
+    held,
+    wait,
     defer,
     giveUp,
     deliver: (changes: Partial<Delivery> = {}) =>
@@ -149,13 +158,40 @@ test.each([
   },
 );
 
-test("an answer that asks for a longer pause is obeyed", async () => {
-  const { deliver, settlements } = setUp({
+test("an answer that asks for a longer pause is obeyed, and holds back its endpoint", async () => {
+  const { deliver, settlements, held } = setUp({
     result: answer(429, { "retry-after": "60" }),
   });
   await deliver();
   expect(settlements).toMatchObject([{ kind: "retry", delayMs: 60_000 }]);
+  expect(held).toEqual([["x", 60_000]]);
 });
+
+test.each([answer(500), answer(200, { "retry-after": "60" })])(
+  "an answer that asks for no pause, or that took the delivery, holds back nothing",
+  async (result) => {
+    const { deliver, held } = setUp({ result });
+    await deliver();
+    expect(held).toEqual([]);
+  },
+);
+
+test.each([
+  [false, "wait"],
+  [true, "rewait"],
+] as const)(
+  "a delivery that must wait keeps its attempt, and goes back to where it stood in line: %s",
+  async (hasWaited, kind) => {
+    const { wait, steps, settlements } = setUp({});
+    await wait({ ...workOf({ attempt: 2, secret: "plain" }), hasWaited });
+    expect(steps).toEqual(["report deferred", "settle"]);
+    expect(settlements).toMatchObject([
+      { kind, endpoint: "x", attempt: 2, delayMs: 0, record: null },
+    ]);
+    expect(settlements[0]!.fields).toMatchObject({ attempt: "2" });
+    expect(settlements[0]!.fields!["secret"]).not.toBe("plain");
+  },
+);
 
 test("a delivery whose last attempt fails becomes a dead letter with its own fields", async () => {
   const { deliver, settlements } = setUp({ result: answer(503) });
@@ -176,8 +212,10 @@ test("a delivery whose last attempt fails becomes a dead letter with its own fie
 
 test.each([
   [answer(500), "answered"],
+  [answer(429), "busy"],
   [failure("network"), "failed"],
   [failure("timeout"), "timeout"],
+  [{ ...answer(200), isCutShort: true }, "timeout"],
   [failure("blocked"), "not asked"],
 ] as const)("after %j the endpoint counts as %s", async (result, health) => {
   const { deliver } = setUp({ result });

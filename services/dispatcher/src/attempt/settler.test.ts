@@ -11,6 +11,7 @@ const settlement = (entryId: string): Settlement => ({
   kind: "success",
   delayMs: 0,
   fields: null,
+  endpoint: "",
   record: "{}",
 });
 
