@@ -178,6 +178,37 @@ test("a policy's function may be executed in policies, by signed-in users, and c
   }
 });
 
+test("a database of an earlier version keeps its rows readable and loses the function that users could call", async () => {
+  const database = await createOwnDatabase();
+  await database.migrateBefore("20261125000400");
+  const acme = await addClient(database.client);
+  await addClient(database.client);
+  const read = (sql: string) => database.as("authenticated", acme.userId, sql);
+  const call = "select current_client_ids() as id";
+  expect(await read(call)).toEqual([{ id: acme.clientId }]);
+
+  await database.migrate();
+  await expect(read(call)).rejects.toThrow("does not exist");
+  const columns = {
+    webhook_deliveries: "id",
+    webhook_delivery_logs: "delivery_id",
+  };
+  for (const [table, column] of Object.entries(columns))
+    expect(await read(`select ${column} as id from ${table}`)).toEqual([
+      { id: acme.deliveryId },
+    ]);
+  expect(await read("select id from webhook_endpoints")).toEqual([
+    { id: acme.endpointId },
+  ]);
+  expect(
+    await database.as(
+      "service_role",
+      null,
+      "select total::int from delivery_stats()",
+    ),
+  ).toEqual([{ total: 2 }]);
+});
+
 test("through PostgREST, users read their client's rows and reach no function behind the policies", async () => {
   const { postgresUrl, supabaseUrl, anonKey } = inject("stack");
   const client = new Client({ connectionString: postgresUrl });
