@@ -11,6 +11,7 @@ import {
   type Settlement,
 } from "@pipeline/shared/queue/consumer";
 import { type Fields, unflatten } from "@pipeline/shared/queue/fields";
+import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createLimits } from "@pipeline/shared/queue/limits";
 import { createProducer } from "@pipeline/shared/queue/producer";
 import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
@@ -83,6 +84,7 @@ export async function createQueue(url: string) {
       createRecords({ ...readerOptions, consumer: name }),
     retries: createRetries(redis, keys),
     lists: createWaiting(redis, keys),
+    inspection: createInspection(redis, keys),
     reconcile: createReconcileQueue(redis, keys),
     limits: createLimits(redis, keys),
     entriesOf,

@@ -1,4 +1,5 @@
--- Moves due retries back to the stream, or to their endpoint's waiting list when others wait there, all of them or none, so any number of schedulers may run it without a lock.
+-- Moves due retries back to the stream, or to their endpoint's waiting list when others wait there: all of them or none, so
+-- any number of schedulers may run it without a lock.
 -- A retry whose delivery has another home (a settlement failed half-way, or it was added by hand) is dropped.
 -- ARGV  limit, the present time in ISO 8601 (for dead letters)
 -- Returns { moved, ms until the next due retry or -1, retries that could not be read, 1 when the epoch exists else 0 }.
@@ -6,19 +7,6 @@ local limit, failedAt = ARGV[1], ARGV[2]
 mayWriteWhenFull() -- promoting only moves data
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function decode(text)
-  local ok, data = pcall(cjson.decode, text)
-  if not ok or type(data) ~= 'table' or next(data) == nil then return nil end
-  local fields = {}
-  for name, value in pairs(data) do
-    if type(name) ~= 'string' or type(value) ~= 'string' then return nil end
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
-  if #fields > LARGEST_ENTRY_VALUES then return nil end
-  return fields, data
-end
 
 local ids = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, limit)
 local moved, unreadable = 0, 0
@@ -31,7 +19,7 @@ if #ids > 0 then
   local anyInLine = redis.call('ZCARD', waiting) > 0
   for i, id in ipairs(ids) do
     local fields, data
-    if texts[i] then fields, data = decode(texts[i]) end
+    if texts[i] then fields, data = decodeEntry(texts[i]) end
     local endpoint = fields and anyInLine and endpointInLine(data)
     if known[i] ~= 'retry' and realHome(id, known[i]) then
       -- It has another home: dropped below.
