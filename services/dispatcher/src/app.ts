@@ -15,6 +15,7 @@ import {
   RECORDERS_GROUP,
 } from "@pipeline/shared/queue/keys";
 import { createLimits } from "@pipeline/shared/queue/limits";
+import { createMarks } from "@pipeline/shared/queue/marks";
 import { createRecords } from "@pipeline/shared/queue/records";
 import {
   connectRedis,
@@ -38,10 +39,12 @@ import { createRecorder } from "./recording/recorder.ts";
 import { createShutdown } from "./shutdown.ts";
 import { createAdmit } from "./taking/admit.ts";
 import { createBegin } from "./taking/begin.ts";
+import { createClaims } from "./taking/claims.ts";
 import { createConsume } from "./taking/consume.ts";
 import { createHeartbeat } from "./taking/heartbeat.ts";
 import { createLimiter, unlimited } from "./taking/limiter.ts";
 import { createPermits } from "./taking/permits.ts";
+import { createRunAlone } from "./taking/run-alone.ts";
 
 const DATABASE_TIMEOUT_MS = 10_000;
 const METRICS_LOG_INTERVAL_MS = 60_000;
@@ -157,13 +160,25 @@ export function createApp(config: Config, logger: Logger) {
     "consume",
     createConsume({
       concurrency,
-      claimIdleMs,
       queue,
+      claims: createClaims({ claimIdleMs, queue, permits, now, random }),
+      runAlone: createRunAlone({
+        concurrency,
+        claimIdleMs,
+        attemptTimeoutMs: config.attemptTimeoutMs,
+        queue,
+        marks: createMarks(commands, keys),
+        permits,
+        admit,
+        settler,
+        logger,
+        now,
+        random,
+      }),
       limiter,
       permits,
       admit,
       now,
-      random,
     }),
   );
   const recording = loop("record", record);

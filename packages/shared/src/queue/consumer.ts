@@ -45,7 +45,10 @@ const plainText = (text: string) =>
 
 const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
 
-export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
+export interface Consumer extends Omit<
+  GroupReader,
+  "recover" | "pending" | "claim"
+> {
   /** Per entry: whether it is its delivery's home. Duplicates have been removed. */
   admit: (entries: EntryOfDelivery[]) => Promise<boolean[]>;
   /** Resets the idle time of those entries that this consumer still owns; resolves to their ids. */
@@ -80,7 +83,9 @@ export function createConsumer(options: ReaderOptions): Consumer {
   return {
     prepare: reader.prepare,
     read: reader.read,
-    claim: reader.claim,
+    orphans: reader.orphans,
+    take: reader.take,
+    takeUnread: reader.takeUnread,
     wake: reader.wake,
     leave: reader.leave,
 

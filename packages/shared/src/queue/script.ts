@@ -9,7 +9,12 @@ const read = (file: string) =>
   readFileSync(new URL(file, import.meta.url), "utf8");
 
 /** Scripts on one key of their own. All others begin with the prelude, which names the queue's keys. */
-const WITHOUT_PRELUDE = new Set(["lease", "reserve", "remove-consumer"]);
+const WITHOUT_PRELUDE = new Set([
+  "lease",
+  "mark",
+  "remove-consumer",
+  "reserve",
+]);
 
 /** The whole text that Redis runs: the script's own, after the prelude if it uses that. */
 export function scriptText(name: string): string {

@@ -12,8 +12,6 @@ import { endpointOf, type Work } from "../core/work.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Permits } from "./permits.ts";
 
-/** An entry that was read more often than this and never settled probably crashes its readers. */
-const MOST_READS = 5;
 const REPEAT_PAUSE_MS = 200;
 
 export interface AdmitOptions {
@@ -32,13 +30,15 @@ export interface AdmitOptions {
 
 /**
  * Puts entries into slots, for which `tokens` taken at `takenAt` are at hand; tokens that are stale by now (the read
- * waited for work) are taken anew. Resolves when each entry has its token or the dispatcher stops.
+ * waited for work) are taken anew. With a `verdict` the entries are ended for that reason instead. Resolves when each entry
+ * has its token or the dispatcher stops.
  */
 export type Admit = (
   entries: StreamEntry[],
   tokens: number,
   takenAt: number,
   signal: AbortSignal,
+  verdict?: string,
 ) => Promise<void>;
 
 export function createAdmit(options: AdmitOptions): Admit {
@@ -58,8 +58,9 @@ export function createAdmit(options: AdmitOptions): Admit {
 
   /** The entry's work, or null when it has been ended here. */
   function toWork(
-    { entryId, fields, timesRead }: StreamEntry,
+    { entryId, fields }: StreamEntry,
     parsed: ParsedEntry,
+    verdict: string | undefined,
   ): Work | null {
     if (!parsed.ok) {
       const delivery = salvageDelivery(parsed.deliveryId, parsed.fields);
@@ -70,13 +71,12 @@ export function createAdmit(options: AdmitOptions): Admit {
     const { delivery } = parsed;
     const endpoint = endpointOf(delivery);
     const work: Work = { entryId, delivery, endpoint, isParsed: true };
-    if (timesRead <= MOST_READS) return work;
-    const reason = `crash_loop: read ${timesRead} times and never settled`;
-    giveUp(work, reason, unflatten(fields));
+    if (verdict === undefined) return work;
+    giveUp(work, verdict, unflatten(fields));
     return null;
   }
 
-  return async (entries, tokens, takenAt, signal) => {
+  return async (entries, tokens, takenAt, signal, verdict) => {
     const read = entries
       .filter(({ entryId }) => !permits.has(entryId))
       .map((entry) => {
@@ -101,7 +101,7 @@ export function createAdmit(options: AdmitOptions): Admit {
         logger.info(ids[i], "entry.duplicate_removed");
         continue;
       }
-      const work = toWork(entry, parsed);
+      const work = toWork(entry, parsed, verdict);
       if (work === null) continue;
       if (tokensLeft === 0)
         tokensLeft = await limiter.insist(read.length - i, signal);
