@@ -52,6 +52,8 @@ const SWEEP_INTERVAL_MS = 250;
 
 export function createApp(config: Config, logger: Logger) {
   const now = Date.now;
+  /** For durations: no step of the clock changes them. */
+  const monotonic = () => performance.now();
   const { random } = Math;
   const { claimIdleMs, concurrency, streamKey } = config;
   const keys = createKeys(streamKey);
@@ -161,18 +163,24 @@ export function createApp(config: Config, logger: Logger) {
     createConsume({
       concurrency,
       queue,
-      claims: createClaims({ claimIdleMs, queue, permits, now, random }),
+      claims: createClaims({
+        claimIdleMs,
+        queue,
+        permits,
+        now: monotonic,
+        random,
+      }),
       runAlone: createRunAlone({
         concurrency,
         claimIdleMs,
         attemptTimeoutMs: config.attemptTimeoutMs,
         queue,
-        marks: createMarks(commands, keys),
+        marks: createMarks(commands, keys, consumer),
         permits,
         admit,
         settler,
         logger,
-        now,
+        now: monotonic,
         random,
       }),
       limiter,

@@ -1,10 +1,9 @@
--- Counts the runs of an entry that was read too often: those that were begun and have not ended, and how many of these had
--- their dispatcher to themselves. A dispatcher that survives takes its own back, so what stays are deaths.
+-- Notes that a consumer runs an entry that was read too often, and whether nothing else is in flight there. It takes the note
+-- back when it has survived, so what stays are deaths. Noting the same again changes nothing.
 -- KEYS  mark
--- ARGV  begun, alone (what to add to each)
-local mark, begun, alone = KEYS[1], ARGV[1], ARGV[2]
+-- ARGV  consumer, isAlone (1 or 0)
+local mark, consumer, isAlone = KEYS[1], ARGV[1], ARGV[2]
 -- A script that has written may go on writing while Redis is out of memory. This no-op is that first write.
 redis.call('HDEL', mark, '')
-redis.call('HINCRBY', mark, 'begun', begun)
-redis.call('HINCRBY', mark, 'alone', alone)
-redis.call('PEXPIRE', mark, 86400000) -- an entry that ends elsewhere leaves its mark behind
+redis.call('HSET', mark, consumer, isAlone)
+redis.call('PEXPIRE', mark, 86400000) -- an entry that ends elsewhere leaves its notes behind

@@ -1,37 +1,42 @@
-// What is remembered of entries that were read too often, to tell the one that kills its readers from those beside it.
+// What is remembered of entries that were read too often, to tell the one that kills its readers from those beside it: per
+// entry a hash of the consumers that run it or have died of it.
 import type { Redis } from "ioredis";
 import type { Keys } from "./keys.ts";
 import { keyScript } from "./script.ts";
 
-/** Runs that were begun and have not ended: while the entry waits to be taken over, that many dispatchers died. */
+/** How many consumers have begun to run the entry and not ended: if it waits to be taken over, they died. */
 export interface Mark {
   begun: number;
-  /** Those in which nothing else was in flight. */
+  /** Those that had nothing else in flight. */
   alone: number;
 }
 
 export interface Marks {
   find: (entryIds: string[]) => Promise<Mark[]>;
-  add: (entryId: string, change: Mark) => Promise<void>;
+  /** This consumer runs it. Idempotent, like the others. */
+  begin: (entryId: string, isAlone: boolean) => Promise<void>;
+  /** This consumer no longer runs it. */
+  withdraw: (entryId: string) => Promise<void>;
+  /** The entry has ended. */
   remove: (entryId: string) => Promise<void>;
 }
 
-export function createMarks(redis: Redis, keys: Keys): Marks {
+export function createMarks(redis: Redis, keys: Keys, consumer: string): Marks {
   const mark = keyScript(redis, "mark");
   return {
     find: (entryIds) =>
       Promise.all(
         entryIds.map(async (entryId) => {
-          const [begun, alone] = await redis.hmget(
-            keys.mark(entryId),
-            "begun",
-            "alone",
-          );
-          return { begun: Number(begun ?? 0), alone: Number(alone ?? 0) };
+          const runs = await redis.hvals(keys.mark(entryId));
+          const alone = runs.filter((isAlone) => isAlone === "1").length;
+          return { begun: runs.length, alone };
         }),
       ),
-    add: async (entryId, { begun, alone }) => {
-      await mark(keys.mark(entryId), begun, alone);
+    begin: async (entryId, isAlone) => {
+      await mark(keys.mark(entryId), consumer, isAlone ? 1 : 0);
+    },
+    withdraw: async (entryId) => {
+      await redis.hdel(keys.mark(entryId), consumer);
     },
     remove: async (entryId) => {
       await redis.del(keys.mark(entryId));

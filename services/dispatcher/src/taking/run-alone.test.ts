@@ -22,6 +22,9 @@ interface Options {
   stopAfterMs?: number;
   /** Another dispatcher has been quicker. */
   isTaken?: boolean;
+  /** Taking it over fails. */
+  fault?: Error;
+  failingWithdrawals?: number;
 }
 
 function setUp({
@@ -29,10 +32,15 @@ function setUp({
   busyMs = 0,
   runMs = 0,
   stopAfterMs = Infinity,
+  failingWithdrawals = 0,
   isTaken,
+  fault,
 }: Options = {}) {
   const steps: string[] = [];
   const stored = new Map(Object.entries(marks));
+  /** What this dispatcher has noted: per entry, whether it is alone. */
+  const own = new Map<string, boolean>();
+  let withdrawals = failingWithdrawals;
   let now = 1_000_000;
   const begunAt = now;
   const busyUntil = now + busyMs;
@@ -49,6 +57,7 @@ function setUp({
     queue: {
       take: async (orphans) => {
         steps.push(`take ${orphans.map(({ entryId }) => entryId).join()}`);
+        if (fault !== undefined) throw fault;
         if (isTaken === true) return [];
         return orphans.map((orphan) => ({ ...orphan, fields: [] }));
       },
@@ -60,17 +69,18 @@ function setUp({
     marks: {
       find: async (entryIds) =>
         entryIds.map((id) => stored.get(id) ?? { begun: 0, alone: 0 }),
-      add: async (entryId, { begun, alone }) => {
-        steps.push(`mark ${entryId} ${begun} ${alone}`);
-        const known = stored.get(entryId) ?? { begun: 0, alone: 0 };
-        stored.set(entryId, {
-          begun: known.begun + begun,
-          alone: known.alone + alone,
-        });
+      begin: async (entryId, isAlone) => {
+        steps.push(`begin ${entryId}${isAlone ? " alone" : ""}`);
+        own.set(entryId, isAlone);
+      },
+      withdraw: async (entryId) => {
+        if (withdrawals-- > 0) throw new Error("Connection is closed.");
+        steps.push(`withdraw ${entryId}`);
+        own.delete(entryId);
       },
       remove: async (entryId) => {
-        steps.push(`unmark ${entryId}`);
-        stored.delete(entryId);
+        steps.push(`remove ${entryId}`);
+        own.delete(entryId);
       },
     },
     permits: {
@@ -98,7 +108,7 @@ function setUp({
   });
   return {
     steps,
-    stored,
+    own,
     elapsed: () => now - begunAt,
     pass: (ms: number) => {
       now += ms;
@@ -119,45 +129,44 @@ test("without a suspect nobody has a turn", async () => {
   expect(steps).toEqual([]);
 });
 
-test("a suspect starts when the others have ended, and its mark goes when it has ended", async () => {
-  const { turn, steps, stored, elapsed } = setUp({ busyMs: 300, runMs: 200 });
+test("a suspect starts when the others have ended, and nothing is remembered when it has ended", async () => {
+  const { turn, steps, own, elapsed } = setUp({ busyMs: 300, runMs: 200 });
   await expect(turn("a")).resolves.toBe(true);
   expect(steps).toEqual([
-    "mark a 1 1",
+    "begin a alone",
     "take a",
     "start a with 0 others",
-    "mark a -1 -1",
-    "unmark a",
+    "remove a",
   ]);
-  expect(stored.size).toBe(0);
+  expect(own.size).toBe(0);
   expect(elapsed()).toBe(500);
 });
 
 test("what hangs keeps the others waiting for a second only: the suspect starts beside it, and is not guilty", async () => {
-  const { turn, steps, stored, elapsed } = setUp({
+  const { turn, steps, own, elapsed } = setUp({
     busyMs: 20_000,
     runMs: 20_000,
   });
   await turn("a");
   expect(steps).toEqual([
-    "mark a 1 0",
+    "begin a",
     "take a",
     "start a with 2 others",
-    "mark a 0 0",
+    "begin a",
   ]);
-  expect(stored.get("a")).toEqual({ begun: 1, alone: 0 });
+  expect(own.get("a")).toBe(false);
   expect(elapsed()).toBe(1000);
 });
 
 test("a suspect that hangs keeps the others waiting for a second only, and is not guilty from then on", async () => {
-  const { turn, stored, elapsed, pass, steps } = setUp({ runMs: 20_000 });
+  const { turn, own, elapsed, pass, steps } = setUp({ runMs: 20_000 });
   await turn("a");
-  expect(stored.get("a")).toEqual({ begun: 1, alone: 0 });
+  expect(own.get("a")).toBe(false);
   expect(elapsed()).toBe(1000);
   // Once it has ended nothing is remembered.
   pass(20_000);
   await turn();
-  expect(steps.at(-1)).toBe("unmark a");
+  expect(steps.at(-1)).toBe("remove a");
 });
 
 test.each([
@@ -196,22 +205,26 @@ test("whoever has died alone the fewest times has the next turn", async () => {
     },
   });
   await turn("a", "b", "c");
-  expect(steps[0]).toBe("mark c 1 1");
+  expect(steps[0]).toBe("begin c alone");
 });
 
-test("a suspect that another dispatcher has taken leaves no mark of ours", async () => {
-  const { turn, stored } = setUp({
-    isTaken: true,
-    marks: { a: { begun: 1, alone: 1 } },
-  });
+test("a suspect that another dispatcher has taken is not marked by us", async () => {
+  const { turn, steps } = setUp({ isTaken: true });
   await turn("a");
-  expect(stored.get("a")).toEqual({ begun: 1, alone: 1 });
+  expect(steps).toEqual(["begin a alone", "take a", "withdraw a"]);
 });
 
-test("a dispatcher that is told to stop takes its mark back at once", async () => {
-  const { turn, stored, elapsed } = setUp({ runMs: 20_000, stopAfterMs: 300 });
+test("Redis being away is no death: the mark is withdrawn as soon as it is back", async () => {
+  const fault = new Error("Connection is closed.");
+  const { turn, own } = setUp({ fault, failingWithdrawals: 1 });
+  await expect(turn("a")).rejects.toBe(fault);
+  expect(own.size).toBe(0);
+});
+
+test("a dispatcher that is told to stop withdraws its mark at once", async () => {
+  const { turn, own, elapsed } = setUp({ runMs: 20_000, stopAfterMs: 300 });
   await turn("a");
-  expect(stored.get("a")).toEqual({ begun: 0, alone: 0 });
+  expect(own.size).toBe(0);
   expect(elapsed()).toBe(300);
 });
 
@@ -222,17 +235,13 @@ test("a dispatcher that is told to stop starts nobody", async () => {
 });
 
 test("three deaths alone convict: the entry is ended without being sent", async () => {
-  const { turn, steps, stored } = setUp({
-    marks: { a: { begun: 3, alone: 3 } },
-  });
+  const { turn, steps } = setUp({ marks: { a: { begun: 3, alone: 3 } } });
   await turn("a");
   expect(steps).toEqual([
-    "mark a 0 1",
+    "begin a alone", // should reading it for that be deadly as well
     "take a",
     "end a: crash_loop: its dispatcher died 3 times while nothing else was in flight (1)",
   ]);
-  // Should reading it for that be deadly as well:
-  expect(stored.get("a")?.alone).toBe(4);
 });
 
 test("an entry that is deadly even to read is buried unread", async () => {

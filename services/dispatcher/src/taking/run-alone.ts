@@ -8,13 +8,13 @@
 //
 // What stays marked are deaths. After three alone the entry is a dead letter. The limit is a second, so that an endpoint that
 // hangs does not keep the others waiting; with each run that was not survived it doubles, up to the time an attempt takes, so
-// that what kills late, or only ever beside others, is found out too: after 5 deaths as a rule, after 11 at the most.
+// that what kills late, or while others hang, is found out too: after 5 deaths as a rule, after 10 if attempts take up to 30 s.
 // Not chosen: a process of its own for such entries, since then it would not be the dispatcher that dies; and running them
 // beside others, since then each would be guilty of what kills for the first or the second time beside it.
 import { abortableSleep } from "@pipeline/shared/loop";
 import type { Logger } from "@pipeline/shared/logger";
 import type { Consumer } from "@pipeline/shared/queue/consumer";
-import type { Orphan } from "@pipeline/shared/queue/group-reader";
+import type { Orphan, StreamEntry } from "@pipeline/shared/queue/group-reader";
 import type { Mark, Marks } from "@pipeline/shared/queue/marks";
 import type { Settler } from "../attempt/settler.ts";
 import type { Admit } from "./admit.ts";
@@ -27,6 +27,9 @@ export type RunAlone = (
   takenAt: number,
   signal: AbortSignal,
 ) => Promise<boolean>;
+
+/** With a verdict, ends them for that reason instead. */
+type Start = (entries: StreamEntry[], verdict?: string) => Promise<void>;
 
 const SHORTEST_LIMIT_MS = 1000;
 const BEYOND_ATTEMPT_MS = 2000;
@@ -97,14 +100,13 @@ export function createRunAlone(options: RunAloneOptions): RunAlone {
   }
 
   /** Repeated while Redis is away: otherwise that would count as a death. At a stop it is tried once. */
-  async function takeBack(
-    entryId: string,
-    change: Mark,
+  async function insist(
+    change: () => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
     for (;;) {
       try {
-        return await marks.add(entryId, change);
+        return await change();
       } catch (err) {
         if (signal.aborted) throw err;
         logger.debug({ err }, "mark.repeated");
@@ -113,38 +115,54 @@ export function createRunAlone(options: RunAloneOptions): RunAlone {
     }
   }
 
+  /** Takes the entry over and starts it. False when another dispatcher has it. */
+  async function takeOver(
+    suspect: Orphan,
+    isAlone: boolean,
+    start: Start,
+  ): Promise<boolean> {
+    // Before it is read: even reading it may be what kills.
+    await marks.begin(suspect.entryId, isAlone);
+    const entries = await queue.take([suspect], claimIdleMs);
+    if (entries.length === 0) return false;
+    logger.warn({ ...suspect, isAlone }, "entry.run_alone");
+    await start(entries);
+    return true;
+  }
+
   async function run(
     suspect: Orphan,
     { begun }: Mark,
-    start: (entries: Parameters<Admit>[0]) => Promise<void>,
+    start: Start,
     signal: AbortSignal,
   ): Promise<void> {
-    const { entryId, timesRead } = suspect;
+    const { entryId } = suspect;
     const limitMs = Math.min(SHORTEST_LIMIT_MS * 2 ** begun, longestLimitMs);
     await untilIdle(limitMs, signal);
     if (signal.aborted) return;
-    const alone = isIdle() ? 1 : 0;
-    // Before it is read: even reading it may be what kills.
-    await marks.add(entryId, { begun: 1, alone });
-    const entries = await queue.take([suspect], claimIdleMs);
-    const facts = { entryId, timesRead, begun, isAlone: alone === 1 };
-    if (entries.length > 0) {
-      logger.warn(facts, "entry.run_alone");
-      await start(entries);
-      if (alone === 1) await untilIdle(limitMs, signal);
+    const isAlone = isIdle();
+    let isTaken = false;
+    try {
+      isTaken = await takeOver(suspect, isAlone, start);
+      if (isTaken && isAlone) await untilIdle(limitMs, signal);
+    } finally {
+      if (!isTaken || signal.aborted)
+        await insist(() => marks.withdraw(entryId), signal);
     }
-    const hasEnded = entries.length === 0 || !permits.has(entryId);
-    if (!hasEnded) unended.add(entryId);
-    // While it runs on, in company, its begun run still counts: the next limit is a longer one if this process dies of it.
-    const begunBack = hasEnded || signal.aborted ? -1 : 0;
-    await takeBack(entryId, { begun: begunBack, alone: -alone }, signal);
-    if (hasEnded && entries.length > 0) await marks.remove(entryId);
+    if (!isTaken || signal.aborted) return;
+    if (!permits.has(entryId))
+      await insist(() => marks.remove(entryId), signal);
+    else {
+      // It runs on, in company. If this process dies of it now, that makes the next limit a longer one.
+      unended.add(entryId);
+      await insist(() => marks.begin(entryId, false), signal);
+    }
   }
 
   async function convict(
     suspect: Orphan,
     { alone }: Mark,
-    start: (entries: Parameters<Admit>[0], verdict: string) => Promise<void>,
+    start: Start,
   ): Promise<void> {
     const { entryId } = suspect;
     if (alone > MOST_DEATHS_ALONE) {
@@ -153,7 +171,7 @@ export function createRunAlone(options: RunAloneOptions): RunAlone {
         await settler.bury({ entryId, isDelivered: false, reason: VERDICT });
       return;
     }
-    await marks.add(entryId, { begun: 0, alone: 1 });
+    await marks.begin(entryId, true);
     const entries = await queue.take([suspect], claimIdleMs);
     if (entries.length > 0) await start(entries, VERDICT);
   }
@@ -163,7 +181,7 @@ export function createRunAlone(options: RunAloneOptions): RunAlone {
     const closedAt = now();
     if (suspects.length === 0 || closedAt < othersUntil) return false;
     const { suspect, mark } = await choose(suspects);
-    const start = (entries: Parameters<Admit>[0], verdict?: string) =>
+    const start: Start = (entries, verdict) =>
       admit(entries, tokens, takenAt, signal, verdict);
     if (mark.alone >= MOST_DEATHS_ALONE) await convict(suspect, mark, start);
     else await run(suspect, mark, start, signal);
