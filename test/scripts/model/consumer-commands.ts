@@ -1,10 +1,17 @@
 // What dispatchers do with the entries they read.
 import { expect } from "vitest";
 import { fieldsOf } from "../../support/queue.ts";
-import { addEntry, command, nth } from "./command.ts";
+import { addEntry, command, nth, putInLine } from "./command.ts";
 import { homeText } from "./model.ts";
 
-export const KINDS = ["success", "retry", "dead", "defer"] as const;
+export const KINDS = [
+  "success",
+  "retry",
+  "dead",
+  "defer",
+  "wait",
+  "rewait",
+] as const;
 
 export const read = (consumer: string, count: number) =>
   command(`read(${consumer}, ${count})`, async (model, queue) => {
@@ -81,16 +88,22 @@ export const settle = (
         n,
       );
       const next = kind === "retry" ? attempt + 1 : attempt;
+      const isPut = kind === "wait" || kind === "rewait";
       const result = await queue.settleOne(
         consumer,
         { entryId, deliveryId },
-        { kind, attempt, fields: fieldsOf(deliveryId, next) },
+        {
+          kind,
+          attempt,
+          fields: fieldsOf(deliveryId, next),
+          ...(isPut ? { record: null } : {}),
+        },
       );
       const entry = model.entries.get(entryId);
       const home = model.homes.get(deliveryId);
       const isLate =
         entry === undefined &&
-        home?.kind === "retry" &&
+        (home?.kind === "retry" || home?.kind === "waiting") &&
         (home.attempt === attempt || home.attempt === attempt + 1);
       const counts =
         kind === "success"
@@ -99,6 +112,8 @@ export const settle = (
       expect(result).toBe(counts ? (isLate ? "late" : "settled") : "stale");
       if (!counts) return;
       model.entries.delete(entryId);
+      if (isPut)
+        return putInLine(model, deliveryId, attempt, kind === "rewait");
       const logged = (await queue.log()).at(-1)!;
       model.log.set(logged.entryId, deliveryId);
       if (kind === "retry" || kind === "defer") {
