@@ -83,7 +83,9 @@ test("promoting: some at a time, until all are promoted", async () => {
   for (const [i, { entryId }] of entries.entries()) {
     const { id: deliveryId, fields } = items[i]!;
     const settlement = { entryId, deliveryId, attempt: 1, delayMs: 0, fields };
-    await consumer.settle([{ ...settlement, kind: "retry", record: null }]);
+    await consumer.settle([
+      { ...settlement, kind: "retry", record: null, endpoint: "" },
+    ]);
   }
   let moved = 0;
   const promoteAll = async () => {

@@ -25,11 +25,23 @@ const goOn = fc.record({ kind: fc.constant("go on"), n } as const);
 const step = fc.oneof(
   // Most of the time what has begun goes on.
   { arbitrary: goOn, weight: 10 },
-  fc.record({ kind: fc.constant("create"), delivery } as const),
+  fc.record({
+    kind: fc.constant("create"),
+    delivery,
+    /** The process dies before the delivery is enqueued. */
+    dies: fc.boolean(),
+  } as const),
   fc.record({ kind: fc.constant("retry"), delivery } as const),
   fc.record({ kind: fc.constant("replay"), n } as const),
-  fc.record({ kind: fc.constant("cancel"), delivery } as const),
-  fc.record({ kind: fc.constant("reconcile") } as const),
+  {
+    arbitrary: fc.record({ kind: fc.constant("cancel"), delivery } as const),
+    weight: 3,
+  },
+  // What a mark of reconcile must hold against.
+  {
+    arbitrary: fc.record({ kind: fc.constant("reconcile") } as const),
+    weight: 3,
+  },
   fc.record({ kind: fc.constant("clear") } as const),
   fc.record({ kind: fc.constant("record") } as const),
   fc.record({ kind: fc.constant("read"), dispatcher, outcome } as const),
@@ -76,7 +88,8 @@ async function createRun(queue: Queue, sql: Client) {
         const id = ids[step.delivery]!;
         if (created.has(id)) return;
         created.add(id);
-        return begin(actions.create(world, id), true);
+        const action = actions.create(world, id);
+        return step.dies ? void (await action.next()) : begin(action, true);
       }
       case "retry":
         return begin(actions.sendAgain(world, ids[step.delivery]!, null));

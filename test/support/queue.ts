@@ -11,6 +11,7 @@ import {
   type Settlement,
 } from "@pipeline/shared/queue/consumer";
 import { type Fields, unflatten } from "@pipeline/shared/queue/fields";
+import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createLimits } from "@pipeline/shared/queue/limits";
 import { createProducer } from "@pipeline/shared/queue/producer";
 import { createDeletionQueue } from "@pipeline/shared/queue/deletions";
@@ -21,6 +22,7 @@ import {
 } from "@pipeline/shared/queue/reconcile";
 import { createRecords } from "@pipeline/shared/queue/records";
 import { createRetries } from "@pipeline/shared/queue/retries";
+import { createWaiting } from "@pipeline/shared/queue/waiting";
 import { Redis } from "ioredis";
 import { beforeAll, beforeEach } from "vitest";
 import { startTestRedis, type TestRedis } from "./redis-server.ts";
@@ -91,7 +93,7 @@ export async function createQueue(url: string) {
     reconcile,
     holds,
     deletions: createDeletionQueue(redis, keys),
-    /** What reconcile does with deliveries whose rows are unfinished. Per delivery: whether it was injected. */
+    /** What reconcile does with deliveries whose rows are unfinished. Per delivery: whether it was injected; null when there is no room. */
     reinject: async (deliveries: Injection[]): Promise<(boolean | null)[]> => {
       await reconcile.homeless(deliveries.map(({ id }) => id));
       return reconcile.reinject(deliveries);
@@ -124,6 +126,8 @@ export async function createQueue(url: string) {
       for (const id of await redis.zrange(keys.tombstones, "0", "-1"))
         await redis.zadd(keys.tombstones, 1, id);
     },
+    lists: createWaiting(redis, keys),
+    inspection: createInspection(redis, keys),
     limits: createLimits(redis, keys),
     entriesOf,
     read,
@@ -146,7 +150,15 @@ export async function createQueue(url: string) {
       const fields = rest.kind === "success" ? null : next;
       const record = JSON.stringify({ attempt });
       const [result] = await consumer(name).settle([
-        { ...entry, attempt, delayMs: 60_000, fields, record, ...rest },
+        {
+          ...entry,
+          attempt,
+          delayMs: 60_000,
+          fields,
+          endpoint: "https://receiver.test/hook",
+          record,
+          ...rest,
+        },
       ]);
       return result;
     },

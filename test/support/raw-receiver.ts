@@ -24,6 +24,8 @@ export interface RawReceiver {
   requests: RawRequest[];
   /** Connections so far. */
   connections: () => number;
+  /** Connections now. */
+  open: () => number;
 }
 
 export type RawAnswer = (socket: Socket, request: RawRequest) => void;
@@ -59,6 +61,7 @@ export async function rawReceiver(
     let received = "";
     let onConnection = 0;
     socket.on("error", () => undefined); // the sender hangs up
+    socket.on("close", () => sockets.delete(socket));
     socket.on("data", (chunk: Buffer) => {
       received += chunk.toString("latin1");
       const taken = takeRequest(received);
@@ -80,5 +83,11 @@ export async function rawReceiver(
   });
   const { port } = server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}/hook`;
-  return { port, url, requests, connections: () => connections };
+  return {
+    port,
+    url,
+    requests,
+    connections: () => connections,
+    open: () => sockets.size,
+  };
 }

@@ -16,6 +16,7 @@ import {
   RECORDERS_GROUP,
 } from "@pipeline/shared/queue/keys";
 import { createLimits } from "@pipeline/shared/queue/limits";
+import { createWaiting } from "@pipeline/shared/queue/waiting";
 import { createRecords } from "@pipeline/shared/queue/records";
 import {
   connectRedis,
@@ -46,6 +47,7 @@ import { createMemoryGuard } from "./taking/memory-guard.ts";
 import { createHeartbeat } from "./taking/heartbeat.ts";
 import { createLimiter, unlimited } from "./taking/limiter.ts";
 import { createPermits } from "./taking/permits.ts";
+import { createWaitingRoom } from "./taking/waiting-room.ts";
 
 const DATABASE_TIMEOUT_MS = 10_000;
 /** Nobody waits that long for a look-up; what comes later is kept for the next delivery. */
@@ -58,6 +60,8 @@ const SWEEP_INTERVAL_MS = 250;
 
 export function createApp(config: Config, logger: Logger) {
   const now = Date.now;
+  /** For durations and deadlines: the machine's clock may be set. */
+  const monotonic = () => performance.now();
   const { random } = Math;
   const { claimIdleMs, concurrency, streamKey } = config;
   const keys = createKeys(streamKey);
@@ -87,12 +91,12 @@ export function createApp(config: Config, logger: Logger) {
   const records = createRecords({ ...readerOptions, blocking: logBlocking });
   const limits = createLimits(commands, keys);
   const inspection = createInspection(commands, keys);
-  const traffic = createTraffic<Work>(
-    concurrency,
-    createShare(concurrency, random),
-  );
+  const waiting = createWaiting(commands, keys);
+  const share = createShare(concurrency);
+  const traffic = createTraffic<Work>(concurrency, share);
   const metrics = createMetrics({
     waiting: inspection.waiting,
+    waitingForShare: inspection.waitingForShare,
     inFlight: inspection.inFlight,
     unrecorded: inspection.unrecorded,
     inFlightHere: traffic.running,
@@ -109,17 +113,26 @@ export function createApp(config: Config, logger: Logger) {
     }),
     logger,
   });
-  const settler = createSettler({ queue, logger });
-  const { deliver, defer, giveUp } = createDeliver({
-    endpoints: createEndpoints(createReadEndpoints(forLookups.client), () =>
-      performance.now(),
-    ),
+  const settler = createSettler({ queue, logger, now });
+  const endpoints = createEndpoints(
+    createReadEndpoints(forLookups.client),
+    monotonic,
+  );
+  const sealer = createSealer(config.encryptionKey);
+  const { deliver, wait, defer, giveUp } = createDeliver({
+    endpoints,
     sender,
     settler,
-    sealer: createSealer(config.encryptionKey),
+    sealer,
     schedule: config.retrySchedule,
     jitter: config.retryJitter,
     report: createReport({ metrics, schedule: config.retrySchedule, logger }),
+    hold: (endpoint, ms) => {
+      share.hold(endpoint, monotonic(), ms);
+      waiting.hold(endpoint, ms).catch((err: unknown) => {
+        logger.warn({ err }, "hold.failed"); // the other dispatchers will be told by the receiver
+      });
+    },
     now,
     random,
   });
@@ -129,7 +142,7 @@ export function createApp(config: Config, logger: Logger) {
   const limiter =
     ratePerSecond === 0
       ? unlimited
-      : createLimiter({ limits, ratePerSecond, logger, now });
+      : createLimiter({ limits, ratePerSecond, logger, now: monotonic });
   const permits = createPermits({
     traffic,
     limiter,
@@ -141,16 +154,21 @@ export function createApp(config: Config, logger: Logger) {
       logger,
       signal,
     }),
-    defer: (work, delayMs) => defer(work, delayMs, work.delivery.isReserved),
+    wait: async (work) => {
+      await wait(work);
+      waitingRoom.noteArrival(work.endpoint);
+    },
+    onRoom: (endpoint) => waitingRoom.noteRoom(endpoint),
     logger,
     signal,
-    now,
+    now: monotonic,
   });
   const admit = createAdmit({
     streamKey,
     queue,
     permits,
     limiter,
+    originOf: endpoints.originOf,
     giveUp,
     logger,
   });
@@ -177,10 +195,10 @@ export function createApp(config: Config, logger: Logger) {
     name: string,
     runOnce: (signal: AbortSignal) => Promise<number>,
   ) => createLoop({ name, runOnce, logger });
-  let summarizedAt = now();
+  let summarizedAt = monotonic();
   const logMetrics = () => {
-    const summary = metrics.summarize((now() - summarizedAt) / 1000);
-    summarizedAt = now();
+    const summary = metrics.summarize((monotonic() - summarizedAt) / 1000);
+    summarizedAt = monotonic();
     if (summary !== null) logger.info(summary, "worker.metrics");
   };
   const consume = createConsume({
@@ -197,7 +215,7 @@ export function createApp(config: Config, logger: Logger) {
       guard.noteRead();
       return admit(...args);
     },
-    now,
+    now: monotonic,
     random,
   });
   const consuming = loop(
@@ -205,7 +223,26 @@ export function createApp(config: Config, logger: Logger) {
     async (signal) => (await guard.check(permits.running())) || consume(signal),
   );
   const recording = loop("record", record);
+  const letting = loop("wait", () => waitingRoom.runOnce());
+  const waitingRoom = createWaitingRoom({
+    streamKey,
+    waiting: {
+      ...waiting,
+      // A delivery takes more memory in a list than in the stream.
+      unread: async (...limits) =>
+        guard.isTight()
+          ? { entries: [], hasMore: false }
+          : waiting.unread(...limits),
+    },
+    share,
+    originOf: endpoints.originOf,
+    seal: sealer.seal,
+    wake: letting.wake,
+    now: monotonic,
+    wallClock: now,
+  });
   const keeping = [
+    letting,
     loop("heartbeat", createHeartbeat({ queue, permits, claimIdleMs, logger })),
     loop("sweep", async () => {
       permits.sweep();

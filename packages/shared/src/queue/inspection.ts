@@ -6,6 +6,8 @@ import { queueScript } from "./script.ts";
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
   waiting: number;
+  /** Waiting until their endpoint's share frees. */
+  waitingForShare: number;
   /** Read and not settled. */
   inFlight: number;
   retries: number;
@@ -25,12 +27,15 @@ export interface MemoryUse {
   used: number;
   /** Its `maxmemory`; 0: no limit. */
   max: number;
+  /** Deliveries that wait outside the stream, for their retry or behind their endpoint's share. */
+  aside: number;
 }
 
 export interface Inspection {
   memory: () => Promise<MemoryUse>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
+  waitingForShare: () => Promise<number>;
   inFlight: () => Promise<number>;
   retries: () => Promise<number>;
   dead: () => Promise<number>;
@@ -61,6 +66,7 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
     return Math.max(0, length - read);
   }
 
+  const waitingForShare = () => redis.hlen(keys.waitingData);
   const retries = () => redis.zcard(keys.retries);
   const dead = () => redis.xlen(keys.dead);
   const unrecorded = () => redis.xlen(keys.log);
@@ -68,30 +74,34 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
   return {
     memory: async () => {
       const reply = (await memory()) as number[];
-      const [unrecorded, unrecordedBytes, dead, deadBytes, used, max] =
-        reply as [number, number, number, number, number, number];
-      return { unrecorded, unrecordedBytes, dead, deadBytes, used, max };
+      const [unrecorded = 0, unrecordedBytes = 0, dead = 0, deadBytes = 0] =
+        reply;
+      const [used = 0, max = 0, aside = 0] = reply.slice(4);
+      const log = { unrecorded, unrecordedBytes };
+      return { ...log, dead, deadBytes, used, max, aside };
     },
     waiting,
+    waitingForShare,
     inFlight,
     retries,
     dead,
     unrecorded,
     counts: async () => {
-      const [waitingNow, inFlightNow, retriesNow, deadNow, unrecordedNow] =
-        await Promise.all([
-          waiting(),
-          inFlight(),
-          retries(),
-          dead(),
-          unrecorded(),
-        ]);
+      const all = await Promise.all([
+        waiting(),
+        waitingForShare(),
+        inFlight(),
+        retries(),
+        dead(),
+        unrecorded(),
+      ]);
       return {
-        waiting: waitingNow,
-        inFlight: inFlightNow,
-        retries: retriesNow,
-        dead: deadNow,
-        unrecorded: unrecordedNow,
+        waiting: all[0],
+        waitingForShare: all[1],
+        inFlight: all[2],
+        retries: all[3],
+        dead: all[4],
+        unrecorded: all[5],
       };
     },
     firstDueAt: async () => {

@@ -13,9 +13,10 @@ if ending == 'kept' then
   -- `promote` has put it off until the end of the hold.
   if dueAt and dueAt == ends then redis.call('ZADD', retries, present(), deliveryId) end
   unbury(deliveryId)
-elseif dueAt or ending == 'removed' then
+elseif dueAt or isWaiting(deliveryId) or ending == 'removed' then
   redis.call('ZREM', retries, deliveryId)
   redis.call('HDEL', retriesData, deliveryId)
+  redis.call('HDEL', waitingData, deliveryId)
   unbury(deliveryId)
 else
   bury(deliveryId, 'closed', present() + tonumber(ms), '')

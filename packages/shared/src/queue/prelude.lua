@@ -1,6 +1,7 @@
 -- Shared first lines of the scripts that move deliveries; script.ts puts them in front of the script's own text.
--- KEYS  stream, homes, retries, retriesData, log, dead, epoch, tombstones (the same for every script; none has keys of its own)
-local stream, homes, retries, retriesData, log, dead, epoch, tombstones = unpack(KEYS)
+-- KEYS  stream, homes, retries, retriesData, log, dead, epoch, tombstones, waiting, waitingData, letOut (the same for every
+--       script; the endpoints' waiting lists are the only keys beside them, and waitingList names those)
+local stream, homes, retries, retriesData, log, dead, epoch, tombstones, waiting, waitingData, letOut = unpack(KEYS)
 
 -- Whether Redis refuses what takes memory. To be asked before the script's first write: it writes nothing itself.
 local function isOutOfMemory()
@@ -16,6 +17,7 @@ local function mayWriteWhenFull() redis.call('HDEL', homes, '') end
 -- failed and waits counts once more for its outcome until that is in Postgres. Dead letters have a bound of their own.
 local function queueLength()
   return redis.call('XLEN', stream) + redis.call('ZCARD', retries) + redis.call('XLEN', log)
+    + redis.call('HLEN', waitingData)
 end
 
 -- Redis cannot say whether an entry exists without handing it over, so this counts what that has cost.
@@ -39,7 +41,7 @@ end
 
 -- A home may also be a tombstone, `<kind>:<until, in ms>[:<whose>]`, which means nothing any more after that time:
 --   closing  a person's action is between Redis and Postgres: until it is done, the delivery goes nowhere. A retry stays
---            where it is, and is not promoted.
+--            where it is, and is not promoted; what waits in a list is not let out.
 --   closed   the delivery is over, and Redis had not heard of it: an enqueue on its way must not bring it back.
 --   lost     reconcile has found no home and reads the row. Anybody may give the delivery a home; then reconcile does not.
 -- `tombstones` holds their times, so that those which nobody has removed are found. Returns kind, until, whose; or nil.
@@ -54,10 +56,14 @@ local function bury(deliveryId, kind, ends, whose)
   redis.call('ZADD', tombstones, ends, deliveryId)
 end
 
--- Removes a tombstone; a retry that has waited behind it is a home again.
+local function isWaiting(deliveryId) return redis.call('HEXISTS', waitingData, deliveryId) == 1 end
+
+-- Removes a tombstone; a retry or a place in a waiting list behind it is the home again.
 local function unbury(deliveryId)
   if retryExists(deliveryId) then
     redis.call('HSET', homes, deliveryId, 'retry')
+  elseif isWaiting(deliveryId) then
+    redis.call('HSET', homes, deliveryId, 'waiting')
   else
     redis.call('HDEL', homes, deliveryId)
   end
@@ -71,7 +77,7 @@ local function isHeldBy(home, holder)
   return kind == 'closing' and whose == holder
 end
 
--- Which kind of place `home` names: 'stream', 'retry', 'log' or 'closing'. False when there is no home, or when it names an
+-- Which kind of place `home` names: 'stream', 'retry', 'waiting', 'log' or 'closing'. False when there is no home, or when it names an
 -- entry, retry or log entry that no longer exists (trimmed, or deleted by hand), or is a tombstone without a meaning here.
 local function realHome(deliveryId, home)
   if not home then return false end
@@ -79,8 +85,67 @@ local function realHome(deliveryId, home)
   if string.find(home, '^log:%d+%-%d+$') then return entryExists(log, string.sub(home, 5)) and 'log' end
   local kind, ends = tombstone(home)
   if kind == 'closing' and ends > present() then return 'closing' end
-  return (home == 'retry' or kind ~= nil) and retryExists(deliveryId) and 'retry'
+  if (home == 'retry' or kind ~= nil) and retryExists(deliveryId) then return 'retry' end
+  return (home == 'waiting' or kind ~= nil) and isWaiting(deliveryId) and 'waiting'
 end
 
 -- Lua can pass about 8000 values to a call, and XADD takes two per field.
 local LARGEST_ENTRY_VALUES = 2000
+
+-- An entry's names and values from its JSON text, as XADD takes them and as a table. Nil for what somebody has spoiled by
+-- hand: it is no JSON object of strings, or more than XADD takes.
+local function decodeEntry(text)
+  local ok, data = pcall(cjson.decode, text)
+  if not ok or type(data) ~= 'table' or next(data) == nil then return nil end
+  local fields = {}
+  for name, value in pairs(data) do
+    if type(name) ~= 'string' or type(value) ~= 'string' then return nil end
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if #fields > LARGEST_ENTRY_VALUES then return nil end
+  return fields, data
+end
+
+-- Waiting lists. What exceeds its endpoint's share waits there, in order:
+--   waiting         zset   endpoint -> the moment (ms) before which nothing is let out; lowest first, so endpoints take turns
+--   waiting:<name>  list   delivery ids of one endpoint. An id without data was cancelled and is skipped
+--   waitingData     hash   delivery id -> entry fields as JSON
+--   letOut          hash   endpoint -> the last entry that was let out for it
+
+-- The name holds a digest unless the endpoint is an id: a URL's path may be a credential, and everyone sees key names.
+local function waitingList(endpoint)
+  local isId = string.find(endpoint, '^%x+%-%x+%-%x+%-%x+%-%x+$')
+  return waiting .. ':' .. (isId and endpoint or redis.sha1hex(endpoint))
+end
+
+-- Puts a delivery into its endpoint's list; `isFirst` when it has waited before. The caller writes its home. The list comes
+-- first: if it fails, nothing was written, and an id without data is skipped.
+local function putInLine(endpoint, deliveryId, text, isFirst)
+  redis.call(isFirst and 'LPUSH' or 'RPUSH', waitingList(endpoint), deliveryId)
+  redis.call('HSET', waitingData, deliveryId, text)
+  redis.call('ZADD', waiting, 'NX', 0, endpoint)
+end
+
+-- The endpoint as the dispatcher calls it, when others wait for it already; nil otherwise. Knows a URL as it is usually
+-- written: one spelled differently only takes the longer way, through a dispatcher.
+local function endpointInLine(fields)
+  local endpoint = fields.endpoint_id
+  if endpoint and endpoint ~= '' then
+    endpoint = string.lower(endpoint)
+  else
+    endpoint = string.match(fields.webhook_url or '', '^[^?#]*')
+    if string.find(endpoint, '^%w+://[^/]+$') then endpoint = endpoint .. '/' end
+  end
+  return redis.call('ZSCORE', waiting, endpoint) and endpoint
+end
+
+-- The newest entry that the group has read; '0-0' when there is no group yet.
+local function lastRead(group)
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local facts = {}
+    for i = 1, #info, 2 do facts[info[i]] = info[i + 1] end
+    if facts.name == group then return facts['last-delivered-id'] end
+  end
+  return '0-0'
+end

@@ -18,6 +18,7 @@ for i = 4, #ARGV, 2 do
   if place ~= 'log' then
     redis.call('ZREM', retries, deliveryId)
     redis.call('HDEL', retriesData, deliveryId)
+    redis.call('HDEL', waitingData, deliveryId)
     if kind ~= 'new' or place then
       unbury(deliveryId)
     elseif tombstone(home or '') ~= 'closed' then

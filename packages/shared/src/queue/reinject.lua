@@ -12,6 +12,8 @@ for i = 3, #ARGV, 3 do
     if retryExists(deliveryId) then
       -- The retry is still there; only its home was lost.
       redis.call('HSET', homes, deliveryId, 'retry')
+    elseif isWaiting(deliveryId) then
+      redis.call('HSET', homes, deliveryId, 'waiting')
     elseif room <= 0 then
       injected = -1
     elseif dueAt > now then

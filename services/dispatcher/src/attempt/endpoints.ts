@@ -1,7 +1,6 @@
 // The clients' endpoints, looked up together and kept for a while: a retry uses the endpoint's present URL and secret.
 //
 //   read within the last second   served
-//   within the last two              served, and read again behind the delivery's back
 //   longer ago, or never          read again and waited for: a quarter of a second, or half of one if it was never read
 //
 // If the answer does not come in that time, the database counts as slow, and nobody waits for it until it has answered
@@ -9,11 +8,14 @@
 // An attempt therefore never holds its slot for longer than half a second because of a look-up.
 import { createBatcher } from "@pipeline/shared/batcher";
 import { PipelineError } from "@pipeline/shared/errors";
+import { originOf } from "@pipeline/shared/mask-url";
 import type { Endpoint, ReadEndpoints } from "./read-endpoints.ts";
 
 export interface Endpoints {
   /** Null: no such endpoint. Rejects with DATABASE_UNAVAILABLE when it is not known and the database does not say. */
   find: (endpointId: string) => Promise<Endpoint | null>;
+  /** Where the endpoint's URL leads; null when it has not been looked up, or has no valid URL. */
+  originOf: (endpointId: string) => string | null;
   /** For this process, until the row has been written to; the attempt's record switches it off in the database. */
   disable: (endpointId: string) => void;
 }
@@ -172,6 +174,8 @@ export function createEndpoints(
         { cause: fault },
       );
     },
+    originOf: (endpointId) =>
+      originOf(kept.get(endpointId)?.endpoint?.url ?? null),
     disable: (endpointId) => {
       const endpoint = kept.get(endpointId)?.endpoint;
       if (endpoint === undefined || endpoint === null) return;

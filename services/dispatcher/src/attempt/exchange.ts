@@ -74,16 +74,19 @@ export function exchange(
       if (isReusable) queueMicrotask(connection.release);
       else connection.close();
     };
-    const answered = (isComplete: boolean) => {
+    const parsedAnswer = (): HttpAnswer => {
       const body = excerpt(chunks);
-      const answer = { kind: "answer", status, headers, body } as const;
-      end({ kind: "answer", answer }, isComplete);
+      return { kind: "answer", status, headers, body };
     };
+    const answered = (isComplete: boolean) =>
+      end({ kind: "answer", answer: parsedAnswer() }, isComplete);
     const fail = (error: unknown) => {
       if (isOver) return; // closing the connection fails what is still under way there
-      if (status !== 0) return answered(false);
-      const answer = unparsedAnswer(connection);
-      if (answer !== null) return end({ kind: "answer", answer }, false);
+      const answer = status === 0 ? unparsedAnswer(connection) : parsedAnswer();
+      if (answer !== null) {
+        if (error instanceof DeadlineError) answer.isCutShort = true;
+        return end({ kind: "answer", answer }, false);
+      }
       const watch = connection.watch();
       const isStale =
         !connection.isFresh() &&

@@ -69,7 +69,10 @@ export function createGuardedConnector({
     connect(target, (...[error, socket]) => {
       if (error !== null) {
         callback(error, null);
-      } else if (isAllowed(socket.remoteAddress ?? "")) {
+      } else if (socket.remoteAddress === undefined) {
+        socket.destroy();
+        callback(new Error("the connection was closed at once"), null);
+      } else if (isAllowed(socket.remoteAddress)) {
         callback(null, socket);
       } else {
         socket.destroy();

@@ -2,12 +2,13 @@
 import { type Delivery, toFields } from "@pipeline/shared/entries";
 import type { Settlement } from "@pipeline/shared/queue/consumer";
 import { deadLetter } from "@pipeline/shared/queue/dead-letter";
+import { entryTime } from "@pipeline/shared/timestamp";
 import { type Decision, maxAttemptsOf } from "./decide.ts";
 import type { RetrySchedule } from "@pipeline/shared/retry-schedule";
 import { letterFields } from "./malformed.ts";
 import type { Outcome, SendResult } from "./outcome.ts";
-import { attemptRecord } from "./record.ts";
-import { addedAt, type Work } from "./work.ts";
+import { attemptRecord, type Row, rowOf } from "./record.ts";
+import type { Work } from "./work.ts";
 
 /** An attempt that is over. */
 export interface Attempt {
@@ -27,7 +28,10 @@ export interface SettlementOptions {
 }
 
 /** The delivery in the form that may be stored in Redis and Postgres. */
-function sealed(delivery: Delivery, seal: (text: string) => string): Delivery {
+export function sealed(
+  delivery: Delivery,
+  seal: (text: string) => string,
+): Delivery {
   const { secret, headers } = delivery;
   return {
     ...delivery,
@@ -36,28 +40,47 @@ function sealed(delivery: Delivery, seal: (text: string) => string): Delivery {
   };
 }
 
+/** What settling a delivery takes whatever its attempt brings, made before anything is sent. */
+export interface Plan {
+  work: Work;
+  stored: Delivery;
+  maxAttempts: number;
+  row: Row | null;
+}
+
+/** `now`: ms since 1970. */
+export function planOf(
+  work: Work,
+  now: number,
+  { schedule, seal }: SettlementOptions,
+): Plan {
+  const stored = sealed(work.delivery, seal);
+  const maxAttempts = maxAttemptsOf(work.delivery, schedule);
+  const row = rowOf(stored, maxAttempts, entryTime(work.entryId, now));
+  return { work, stored, maxAttempts, row };
+}
+
 /** `entryFields`: the entry's own fields, for the dead letter of one that is given up without having been sent. */
 export function settlementOf(
-  { entryId, delivery, isParsed }: Work,
+  { work, stored, maxAttempts, row }: Plan,
   attempt: Attempt,
   decision: Decision,
-  { schedule, seal }: SettlementOptions,
+  { seal }: SettlementOptions,
   entryFields: Record<string, string> | null,
 ): Settlement {
-  const stored = sealed(delivery, seal);
-  const maxAttempts = maxAttemptsOf(delivery, schedule);
+  const { entryId, delivery, isParsed } = work;
   const common = {
     entryId,
     deliveryId: delivery.id,
     attempt: delivery.attempt,
     delayMs: 0,
     fields: null,
+    endpoint: "",
     record: attemptRecord({
       ...attempt,
       delivery: stored,
-      maxAttempts,
+      row,
       decision,
-      createdAt: addedAt(entryId),
     }),
   };
   switch (decision.kind) {
@@ -74,6 +97,8 @@ export function settlementOf(
         entryFields === null
           ? toFields(stored)
           : letterFields(entryFields, seal);
+      // Without it the letter would count as another delivery, with an id derived from its own entry id.
+      if (isParsed) own["id"] = delivery.id;
       const kind = isParsed ? "delivery" : "entry";
       const fields = deadLetter(kind, own, decision.reason, endedAt);
       return { ...common, kind: "dead", fields };
@@ -95,6 +120,24 @@ export function deferral(
     kind: "defer",
     delayMs,
     fields: toFields({ ...sealed(delivery, seal), isReserved }),
+    endpoint: "",
+    record: null,
+  };
+}
+
+/** Into its endpoint's waiting list, and back to the head of it when it comes from there. */
+export function waitSettlement(
+  { entryId, delivery, endpoint, hasWaited }: Work,
+  { seal }: Pick<SettlementOptions, "seal">,
+): Settlement {
+  return {
+    entryId,
+    deliveryId: delivery.id,
+    attempt: delivery.attempt,
+    kind: hasWaited ? "rewait" : "wait",
+    delayMs: 0,
+    fields: toFields(sealed(delivery, seal)),
+    endpoint,
     record: null,
   };
 }

@@ -1,3 +1,4 @@
+import { databaseFault } from "@pipeline/shared/database-fault";
 import { PipelineError } from "@pipeline/shared/errors";
 import { createLogger } from "@pipeline/shared/logger";
 import type { LogEntry } from "@pipeline/shared/queue/records";
@@ -425,3 +426,42 @@ test.each([true, false])(
     expect(recorder.setAside).toHaveLength(1);
   },
 );
+
+test("a batch that is too large for the line is sent in smaller and smaller parts until they pass", async () => {
+  const MOST_BYTES = 600_000;
+  const large = Array.from({ length: 20 }, (_, i) => {
+    const text = {
+      ...record,
+      delivery_id: `d-${i}`,
+      response_body: "x".repeat(240_000),
+    };
+    return entry(`d-${i}`, JSON.stringify(text));
+  });
+  const { run, calls, recorded } = setUp({
+    reads: [large],
+    answer: (rows) => {
+      if (JSON.stringify(rows).length > MOST_BYTES) throw away();
+      return [];
+    },
+  });
+  const rounds = [];
+  for (let n = 0; n < 10 && recorded.flat().length < large.length; n++)
+    rounds.push(await run().catch(() => null));
+  expect(recorded.flat()).toEqual(large.map(({ entryId }) => entryId));
+  expect(rounds.at(-1)).toBe(0);
+  expect(Math.max(...calls.map(({ rows }) => rows.length))).toBe(8);
+});
+
+test("a batch that a gateway finds too large goes through in halves", async () => {
+  const many = Array.from({ length: 8 }, (_, i) => entry(`d-${i}`));
+  const { run, recorded, setAside } = setUp({
+    reads: [many],
+    answer: (rows) => {
+      if (rows.length > 2) throw databaseFault(413, { message: "too large" });
+      return [];
+    },
+  });
+  await run();
+  expect(recorded.flat()).toEqual(many.map(({ entryId }) => entryId));
+  expect(setAside).toEqual([]);
+});

@@ -70,7 +70,14 @@ const counts = <Name extends string>(names: readonly Name[]) =>
 
 const statsBody = z.object({
   status: z.literal("success"),
-  queue: counts(["waiting", "inFlight", "retries", "dead", "unrecorded"]),
+  queue: counts([
+    "waiting",
+    "waitingForShare",
+    "inFlight",
+    "retries",
+    "dead",
+    "unrecorded",
+  ]),
   outcomes: counts(STATUSES),
   last24Hours: counts(STATUSES),
 });
