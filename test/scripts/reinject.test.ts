@@ -27,16 +27,15 @@ describe("reinject", () => {
     const { redis, keys } = queue();
     const bounded = createReconcileQueue(redis, keys, 3);
     const [first, second, third] = [lost(), lost(Date.now() + 60_000), lost()];
-    const all = [first, second, third];
-    await bounded.homeless(all.map(({ id }) => id));
-    expect(await bounded.reinject([...all, first])).toEqual([
+    await bounded.homeless([first.id, second.id, third.id]);
+    expect(await bounded.reinject([first, second, third, first])).toEqual([
       true,
       true,
       null,
       false,
     ]);
+    expect(await queue().home(third.id)).toMatch(/^lost:/);
     await queue().cancel(waiting.deliveryId);
-    await bounded.homeless([third.id]);
     expect(await bounded.reinject([third])).toEqual([true]);
   });
 

@@ -113,7 +113,7 @@ export function createApp(config: Config, logger: Logger) {
     }),
     logger,
   });
-  const settler = createSettler({ queue, logger });
+  const settler = createSettler({ queue, logger, now });
   const endpoints = createEndpoints(
     createReadEndpoints(forLookups.client),
     monotonic,

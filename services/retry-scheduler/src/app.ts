@@ -90,9 +90,9 @@ export function createApp(config: Config, logger: Logger): App {
     intervalMs: config.CLEAN_UP_INTERVAL_MS,
     deadRetentionDays: config.DEAD_RETENTION_DAYS,
   });
-  /** Every statement that changes deliveries leaves a row; the counts are read from all of them. */
-  const foldCounts = async () => {
-    await unwrap(database.client.rpc("fold_delivery_counts"));
+  /** Keeps counts and lists quick. */
+  const tidy = async () => {
+    await unwrap(database.client.rpc("tidy_deliveries"));
     return config.CLEAN_UP_INTERVAL_MS;
   };
   const loops = [
@@ -101,7 +101,7 @@ export function createApp(config: Config, logger: Logger): App {
     createLoop({ name: "clear", runOnce: deletions.clear, logger }),
     eraseLoop,
     createLoop({ name: "clean-up", runOnce: cleanUp.runOnce, logger }),
-    createLoop({ name: "fold-counts", runOnce: foldCounts, logger }),
+    createLoop({ name: "tidy", runOnce: tidy, logger }),
   ];
 
   const say = (line: string) => logger.info(`[RETRY_SCHEDULER] ${line}`);
