@@ -25,8 +25,8 @@ test.each<[string, Partial<MemoryUse>, number]>([
   ["nearly full, all recorded", { used: NEARLY }, 5 * MB],
   ["nearly full, behind", { used: NEARLY, unrecorded: 200 }, 0],
   ["nearly full, some MB behind", { used: NEARLY, unrecordedBytes: 5 * MB }, 0],
-  ["too full, much aside", { used: 112 * MB, aside: 1000 }, MB / 50],
-  ["too full, little aside", { used: 112 * MB, aside: 999 }, 5 * MB],
+  ["too full, much aside", { used: 113 * MB, aside: 1000 }, (100 * MB) / 5000],
+  ["too full, little aside", { used: 113 * MB, aside: 999 }, 5 * MB],
   ["a tiny limit", { used: 5 * MB, max: 1, unrecorded: 199 }, MB / 4],
 ])("%s", (_, use, allowance) => {
   expect(judge({ ...empty, ...use }).allowance).toBe(allowance);
