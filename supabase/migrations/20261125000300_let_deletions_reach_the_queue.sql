@@ -354,16 +354,21 @@ declare
   number constant integer := given ->> 'attempt';
   state constant text := case when given ->> 'status' in ('success', 'sent', 'failed') then given ->> 'status' else 'failed' end;
   delivery constant jsonb := given -> 'delivery';
+  sent constant text := coalesce(delivery ->> 'payload_text', delivery ->> 'payload');
+  body json;
 begin
   if jsonb_typeof(delivery) = 'object' and not exists (
     select from public.webhook_deletions x
     where x.kind <> 'cancelled' and (x.id = wanted_id or x.id::text = lower(delivery ->> 'lead_id'))
   ) then
     begin
-      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, payload_text, attempt, max_attempts, status)
+      body := sent;
+    exception when others then body := to_json(sent);
+    end;
+    begin
+      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, attempt, max_attempts, status)
       values (wanted_id, delivery ->> 'event', delivery ->> 'format', delivery ->> 'webhook_url',
-        to_jsonb(coalesce(delivery ->> 'payload_text', delivery ->> 'payload')),
-        coalesce(delivery ->> 'payload_text', delivery ->> 'payload'), coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
+        body, coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
       on conflict (id) do nothing;
     exception when lock_not_available then raise; when others then null;
     end;

@@ -70,7 +70,7 @@ function describeAll(what: string, answers: Answer[]): void {
 
 function expectUnharmed(answers: Answer[]): void {
   const unharmed = answers.filter(
-    ({ status, ms }) => status === 202 && ms < 1500,
+    ({ status, ms }) => status === 202 && ms < 2500,
   );
   expect(unharmed.length / answers.length).toBeGreaterThanOrEqual(0.99);
 }
@@ -128,9 +128,10 @@ test("deliveries that are locked by somebody cost only those who retry or cancel
     [ids],
   );
   const stop = new AbortController();
+  const statuses = new Set<number>();
   const attack = async (id: string) => {
     while (!stop.signal.aborted)
-      expect((await ingest.post(`/${id}/retry`)).status).toBe(503);
+      statuses.add((await ingest.post(`/${id}/retry`)).status);
   };
   const attacks = ids.map(attack);
   const unrelated = await steadily(5000, ingest, () => sample());
@@ -138,7 +139,9 @@ test("deliveries that are locked by somebody cost only those who retry or cancel
   await Promise.all(attacks);
   describeAll("unrelated", unrelated);
   expectUnharmed(unrelated);
+  expect([...statuses]).toEqual([503]);
   await holder.query("rollback");
+  expect((await ingest.post(`/${ids[0]}/retry`)).status).toBe(202);
 }, 60_000);
 
 test("a table that is locked for a while harms the requests that need it and no others", async () => {

@@ -42,6 +42,15 @@ export function hasCode(
   return error instanceof PipelineError && codes.includes(error.code);
 }
 
+/** Whether the call that failed may have taken effect, or may yet. */
+export function isOutcomeUnknown(error: unknown): boolean {
+  return (
+    hasCode(error, "DATABASE_UNAVAILABLE") &&
+    error.contact !== "answered" &&
+    error.contact !== "unreached"
+  );
+}
+
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

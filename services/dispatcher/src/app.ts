@@ -113,7 +113,7 @@ export function createApp(config: Config, logger: Logger) {
     }),
     logger,
   });
-  const settler = createSettler({ queue, logger });
+  const settler = createSettler({ queue, logger, now });
   const endpoints = createEndpoints(
     createReadEndpoints(forLookups.client),
     monotonic,
@@ -226,7 +226,14 @@ export function createApp(config: Config, logger: Logger) {
   const letting = loop("wait", () => waitingRoom.runOnce());
   const waitingRoom = createWaitingRoom({
     streamKey,
-    waiting,
+    waiting: {
+      ...waiting,
+      // A delivery takes more memory in a list than in the stream.
+      unread: async (...limits) =>
+        guard.isTight()
+          ? { entries: [], hasMore: false }
+          : waiting.unread(...limits),
+    },
     share,
     originOf: endpoints.originOf,
     seal: sealer.seal,

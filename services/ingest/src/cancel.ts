@@ -1,5 +1,5 @@
 // Cancels a delivery: holds it in Redis, where nobody can send it then, marks its row, and takes it out of Redis.
-import { hasCode } from "@pipeline/shared/errors";
+import { isOutcomeUnknown } from "@pipeline/shared/errors";
 import type { DeliveryWrites } from "./adapters/delivery-rows.ts";
 import type { Queue } from "./adapters/queue.ts";
 import type { StoredDelivery } from "./core/delivery-view.ts";
@@ -23,8 +23,7 @@ export function createCancel({ writes, queue }: CancelOptions): Cancel {
       row = await writes.cancel(id);
     } catch (error) {
       // If the outcome is not known, the hold must expire by itself: by then the call has ended one way or the other.
-      if (!hasCode(error, "DATABASE_UNAVAILABLE"))
-        await queue.letGo(hold, "kept");
+      if (!isOutcomeUnknown(error)) await queue.letGo(hold, "kept");
       throw error;
     }
     const isCancelled = row?.status === "cancelled";

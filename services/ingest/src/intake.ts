@@ -33,7 +33,6 @@ import {
   UNAVAILABLE,
   unconfirmed,
 } from "./core/refusal.ts";
-import { createUploadSize } from "@pipeline/shared/upload-size";
 import { type Create, namesOf } from "./creation.ts";
 import { createRepeats } from "./repeats.ts";
 import type { Warn } from "./throttled-warning.ts";

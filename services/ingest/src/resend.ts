@@ -3,7 +3,7 @@
 // restart on the answer is yes: if the process dies or Redis does not answer, reconcile sends the delivery by its row.
 import { deliveryFromRow } from "@pipeline/shared/delivery-row";
 import { type Delivery, uuidOf } from "@pipeline/shared/entries";
-import { hasCode } from "@pipeline/shared/errors";
+import { isOutcomeUnknown } from "@pipeline/shared/errors";
 import {
   type DeadLetter,
   parseDeadLetter,
@@ -78,8 +78,7 @@ export function createResend({
       return await run();
     } catch (error) {
       // If the outcome is not known, the hold must expire by itself: by then the call has ended one way or the other.
-      if (!hasCode(error, "DATABASE_UNAVAILABLE"))
-        await queue.letGo(hold, "kept");
+      if (!isOutcomeUnknown(error)) await queue.letGo(hold, "kept");
       throw error;
     }
   }

@@ -27,7 +27,8 @@ export interface UnsureOptions {
 const REMEMBERED = 20_000;
 /** Ids travel in the URL. */
 const PAGE = 100;
-const PAUSE_MS = 500;
+/** Sooner than reconcile looks, however it is configured. */
+const PAUSE_MS = 100;
 /** Most are found at once or never existed. */
 const SOON_MS = 30_000;
 const LATER_PAUSE_MS = 5000;

@@ -88,17 +88,24 @@ export const settle = (
       );
       const entry = model.entries.get(entryId);
       const home = model.homes.get(deliveryId);
+      // In the model's world every dead letter is a recent one.
+      const letter =
+        home === undefined || home.kind === "log"
+          ? [...model.dead].findLast(([, id]) => id === deliveryId)?.[0]
+          : undefined;
+      // An entry that nobody has read cannot be settled in the usual way.
+      const isPending = entry !== undefined && entry.owner !== null;
       const isLate =
-        entry === undefined &&
-        home?.kind === "retry" &&
-        (home.attempt === attempt || home.attempt === attempt + 1);
+        kind === "success" &&
+        !isPending &&
+        (home?.kind !== "log" || letter !== undefined);
       const counts =
-        kind === "success"
-          ? entry !== undefined || isLate
-          : entry?.owner === consumer;
+        kind === "success" ? isPending || isLate : entry?.owner === consumer;
       expect(result).toBe(counts ? (isLate ? "late" : "settled") : "stale");
       if (!counts) return;
       model.entries.delete(entryId);
+      if (isLate && home?.kind === "entry") model.entries.delete(home.entryId);
+      if (isLate && letter !== undefined) model.dead.delete(letter);
       const logged = (await queue.log()).at(-1)!;
       model.log.set(logged.entryId, deliveryId);
       if (kind === "retry" || kind === "defer") {

@@ -1,7 +1,8 @@
 // What a dispatcher does with entries of the stream: read, admit, keep from being claimed, settle, release.
 import { deriveDeliveryId, MAX_PAYLOAD_BYTES, uuidOf } from "../entries.ts";
 import { isGroupMissing } from "../redis.ts";
-import { type Fields, unflatten } from "./fields.ts";
+import { isoTime } from "../timestamp.ts";
+import { type Fields, fieldsToJson, unflatten } from "./fields.ts";
 import {
   createGroupReader,
   type GroupReader,
@@ -31,9 +32,16 @@ export interface Settlement extends EntryOfDelivery {
   record: string | null;
 }
 
+export interface Burial {
+  entryId: string;
+  /** The receiver has it: only the row is closed, and no dead letter is written. */
+  isDelivered: boolean;
+  reason: string;
+}
+
 /**
- * "late": a success that cancelled a retry which another consumer had scheduled in the meantime. "stale": another consumer
- * owns or has settled the entry, so nothing was changed.
+ * "late": a success of an entry that was no longer pending; what another consumer had put in its place (a retry, a new entry,
+ * a dead letter) is withdrawn. "stale": another consumer owns or has settled the entry, so nothing was changed.
  */
 export type SettleResult = "settled" | "late" | "stale";
 
@@ -47,6 +55,10 @@ function chunksOf<Item>(items: Item[]): Item[][] {
   return chunks;
 }
 
+/** As `bury` wants it: it goes into JSON text as it is. */
+const plainText = (text: string) =>
+  text.replaceAll(/[^ !#-[\]-~]/g, " ").slice(0, 500);
+
 const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
 
 export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
@@ -56,6 +68,8 @@ export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
   heartbeat: (entryIds: string[]) => Promise<string[]>;
   /** Writes the results to Redis and acknowledges the entries. Idempotent. */
   settle: (settlements: Settlement[]) => Promise<SettleResult[]>;
+  /** The last resort for an entry whose settlement cannot be built or run. Idempotent. `now`: ms since 1970. */
+  bury: (burial: Burial, now: number) => Promise<SettleResult>;
   /** The entries that this consumer has read and not settled. */
   pending: () => Promise<EntryOfDelivery[]>;
   /** Gives entries back, for others to read at once; resolves to the number. */
@@ -69,6 +83,7 @@ export function createConsumer(options: ReaderOptions): Consumer {
   const admit = queueScript(commands, keys, "admit");
   const heartbeat = queueScript(commands, keys, "heartbeat");
   const settle = queueScript(commands, keys, "settle");
+  const bury = queueScript(commands, keys, "bury");
   const release = queueScript(commands, keys, "release");
   const flat = (entries: EntryOfDelivery[]) =>
     entries.flatMap(({ entryId, deliveryId }) => [entryId, deliveryId]);
@@ -112,18 +127,35 @@ export function createConsumer(options: ReaderOptions): Consumer {
         settlement.attempt,
         settlement.kind,
         settlement.delayMs,
-        settlement.fields === null ? "" : JSON.stringify(settlement.fields),
+        settlement.fields === null ? "" : fieldsToJson(settlement.fields),
         settlement.record ?? "",
         settlement.endpoint,
       ]);
-      try {
+      const run = async () => {
         const results = await settle(DISPATCHERS_GROUP, consumer, ...args);
         return (results as number[]).map((result) => SETTLE_RESULTS[result]!);
+      };
+      try {
+        return await run();
       } catch (error) {
         if (!isGroupMissing(error)) throw error;
+        // In the new group nothing is pending: failures are stale, since their entries are read again; successes count.
         await reader.recover();
-        return settlements.map(() => "stale");
+        return run();
       }
+    },
+
+    bury: async ({ entryId, isDelivered, reason }, now) => {
+      const result = await bury(
+        DISPATCHERS_GROUP,
+        consumer,
+        entryId,
+        deriveDeliveryId(keys.stream, entryId),
+        isDelivered ? 1 : 0,
+        plainText(reason),
+        isoTime(now),
+      );
+      return result === 1 ? "settled" : "stale";
     },
 
     pending: async () => {

@@ -31,14 +31,12 @@ export function createDeletionQueue(redis: Redis, keys: Keys): DeletionQueue {
   const purge = queueScript(redis, keys, "purge");
   return {
     purge: async (deliveries) => {
-      const bounds = [CLOSED_MS, BATCH_BYTES];
       const results: number[] = [];
       while (results.length < deliveries.length) {
-        const left = deliveries.slice(results.length);
-        const args = left.flatMap(({ id, isNew }) => [
-          id,
-          isNew ? "new" : "deleted",
-        ]);
+        const args = deliveries
+          .slice(results.length)
+          .flatMap(({ id, isNew }) => [id, isNew ? "new" : "deleted"]);
+        const bounds = [CLOSED_MS, BATCH_BYTES];
         const reply = await purge(DISPATCHERS_GROUP, ...bounds, ...args);
         results.push(...(reply as number[]));
       }

@@ -1,7 +1,6 @@
 // The clients' endpoints, looked up together and kept for a while: a retry uses the endpoint's present URL and secret.
 //
 //   read within the last second   served
-//   within the last two              served, and read again behind the delivery's back
 //   longer ago, or never          read again and waited for: a quarter of a second, or half of one if it was never read
 //
 // If the answer does not come in that time, the database counts as slow, and nobody waits for it until it has answered

@@ -56,6 +56,10 @@ function parseRecord(text: string): AttemptRecord | null {
   }
 }
 
+function deliveryOf({ delivery }: AttemptRecord): Partial<AttemptRecord> {
+  return delivery === undefined ? {} : { delivery };
+}
+
 export function createRecorder(options: RecorderOptions) {
   const { records, callWithText, claimIdleMs, metrics, logger, now } = options;
   const closeAttempt = createCloseAttempt({ records, callWithText });
@@ -100,7 +104,10 @@ export function createRecorder(options: RecorderOptions) {
     const deliveryId = entry.deliveryId.slice(0, 100); // anybody may have written it
     const refusal = await closeAttempt(
       entry,
-      full === null ? null : plainRecord(full, reason),
+      // With the delivery as it was: if the row is made now, it may be sent again by hand.
+      full === null
+        ? null
+        : { ...plainRecord(full, reason), ...deliveryOf(full) },
       reason,
     );
     if (refusal !== null) {

@@ -63,7 +63,7 @@ export const UNANSWERED: Refusal = {
 export const HELD: Refusal = {
   status: 503,
   error:
-    "The database could not do this in time, because a row that it needs (the lead, or the same idempotency key) is locked, or because it is too busy; nothing was stored. Try again.",
+    "The database could not do this in time, because a row that it needs (the lead, the delivery, or the same idempotency key) is locked, or because it is too busy; nothing was stored or changed. Try again.",
   issues: [],
   retryAfterSeconds: 2,
 };

@@ -1,5 +1,6 @@
 // Every answer that is not a success, in one form: {status: "error", error, issues}.
 import { errorMessage, hasCode } from "@pipeline/shared/errors";
+import { isHeld } from "@pipeline/shared/database-fault";
 import type { Logger } from "@pipeline/shared/logger";
 import type {
   FastifyError,
@@ -13,6 +14,7 @@ import {
   type Issue,
   REDIS_UNAVAILABLE,
   type Refusal,
+  HELD,
   UNANSWERED,
 } from "../core/refusal.ts";
 import { unknownFields } from "../core/strict-object.ts";
@@ -100,7 +102,7 @@ export function addErrorHandling(
       }
       if (hasCode(error, "DATABASE_UNAVAILABLE")) {
         warn("request.database_unavailable", { error: error.message });
-        return sendRefusal(reply, UNANSWERED);
+        return sendRefusal(reply, isHeld(error) ? HELD : UNANSWERED);
       }
       if (hasCode(error, "REDIS_UNAVAILABLE")) {
         warn("request.redis_unavailable", { error: error.message });
