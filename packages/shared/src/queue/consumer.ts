@@ -7,7 +7,6 @@ import {
   createGroupReader,
   type GroupReader,
   type ReaderOptions,
-  type StreamEntry,
 } from "./group-reader.ts";
 import { BATCH_BYTES } from "./batch-size.ts";
 import { DISPATCHERS_GROUP } from "./keys.ts";
@@ -61,7 +60,10 @@ const plainText = (text: string) =>
 
 const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
 
-export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
+export interface Consumer extends Omit<
+  GroupReader,
+  "recover" | "pending" | "claim"
+> {
   /** Per entry: whether it is its delivery's home. Duplicates have been removed. */
   admit: (entries: EntryOfDelivery[]) => Promise<boolean[]>;
   /** Resets the idle time of those entries that this consumer still owns; resolves to their ids. */
@@ -97,16 +99,10 @@ export function createConsumer(options: ReaderOptions): Consumer {
   return {
     prepare: reader.prepare,
     read: async (count, waitMs) => checkText(await reader.read(count, waitMs)),
-    claim: async (count, idleMs) => {
-      const claimed: StreamEntry[] = [];
-      // Large entries are claimed a few at a time.
-      while (claimed.length < count) {
-        const more = await reader.claim(count - claimed.length, idleMs);
-        if (more.length === 0) break;
-        claimed.push(...more);
-      }
-      return checkText(claimed);
-    },
+    orphans: reader.orphans,
+    take: async (orphans, idleMs) =>
+      checkText(await reader.take(orphans, idleMs)),
+    takeUnread: reader.takeUnread,
     typicalBytes: reader.typicalBytes,
     wake: reader.wake,
     leave: reader.leave,

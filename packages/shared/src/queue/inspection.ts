@@ -111,7 +111,9 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
         "0",
         "WITHSCORES",
       );
-      return dueAt === undefined ? null : Number(dueAt);
+      // Anybody may have written `inf`.
+      const ms = Number(dueAt);
+      return Number.isFinite(ms) ? ms : null;
     },
   };
 }

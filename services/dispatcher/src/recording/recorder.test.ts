@@ -328,22 +328,22 @@ test("now and then a round takes over what another left before it reads", async 
     reads: [[], [entry("b")]],
   });
   await run();
-  pass(4999);
+  pass(1499);
   await run();
   expect(asked).toEqual([
-    ["read", 500, 5000],
-    ["read", 500, 5000],
+    ["read", 500, 1500],
+    ["read", 500, 1500],
   ]);
   pass(1);
   await run();
   expect(asked.slice(2)).toEqual([["claim", 500, CLAIM_IDLE_MS]]);
   await run();
-  expect(asked.slice(3)).toEqual([["read", 500, 5000]]);
-  pass(5000);
+  expect(asked.slice(3)).toEqual([["read", 500, 1500]]);
+  pass(1500);
   await run();
   expect(asked.slice(4)).toEqual([
     ["claim", 500, CLAIM_IDLE_MS],
-    ["read", 500, 5000],
+    ["read", 500, 1500],
   ]);
   expect(recorded).toEqual([["b-0"], ["a-0"]]);
 });
@@ -464,4 +464,17 @@ test("a batch that a gateway finds too large goes through in halves", async () =
   await run();
   expect(recorded.flat()).toEqual(many.map(({ entryId }) => entryId));
   expect(setAside).toEqual([]);
+});
+
+test("a full claim is followed by another at once, until one is not full", async () => {
+  const full = Array.from({ length: 500 }, (_, n) => entry(`${n}`));
+  const { run, asked, pass } = setUp({ claims: [full, full, [entry("a")]] });
+  pass(1500);
+  for (let n = 0; n < 4; n++) await run();
+  expect(asked.map(([name]) => name)).toEqual([
+    "claim",
+    "claim",
+    "claim",
+    "read",
+  ]);
 });

@@ -16,7 +16,7 @@ const BATCH_ENTRIES = 500;
 const FULL_BYTES = BATCH_BYTES / 2;
 /** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
 const GATHER_MS = 50;
-const CLAIM_INTERVAL_MS = 5000;
+const CLAIM_INTERVAL_MS = 1500;
 
 /**
  * Postgres gave up on a call (statement timeout, lock timeout): it was too much for it, or somebody holds one of its rows
@@ -175,8 +175,9 @@ export function createRecorder(options: RecorderOptions) {
 
   async function next(): Promise<LogEntry[]> {
     if (now() - claimedAt >= CLAIM_INTERVAL_MS) {
-      claimedAt = now();
       const claimed = await records.claim(BATCH_ENTRIES, claimIdleMs);
+      // A full claim: there is probably more.
+      if (claimed.length < BATCH_ENTRIES) claimedAt = now();
       if (claimed.length > 0) return claimed;
     }
     return records.read(BATCH_ENTRIES, CLAIM_INTERVAL_MS);
