@@ -12,11 +12,13 @@ import {
   withoutGoal,
 } from "./cases/case.ts";
 import { backlogCase, drainCase } from "./cases/drain.ts";
+import { idleCase } from "./cases/idle.ts";
 import { latencyCase } from "./cases/latency.ts";
 import { limiterCase } from "./cases/limiter.ts";
 import { neighbourCase } from "./cases/neighbour.ts";
 import { punctualityCase } from "./cases/punctuality.ts";
 import { scaleCase } from "./cases/scale.ts";
+import { sizeCase } from "./cases/size.ts";
 import { publish, type Report, writeReport } from "./publish.ts";
 import {
   describeMachine,
@@ -37,6 +39,8 @@ const CASES = [
   limiterCase,
   scaleCase,
   neighbourCase,
+  idleCase,
+  sizeCase,
   backlogCase,
 ];
 const CASE_NAMES = CASES.map(({ name }) => name);
@@ -45,7 +49,7 @@ const USAGE = `usage: ./run bench [options]
   --quick            about a minute: fewer cases, smaller samples, one repetition
   --only <cases>     only these, separated by commas
                      (${CASE_NAMES.join(", ")})
-  --repetitions <n>  of each case (default 3; backlog runs once)
+  --repetitions <n>  of each case (default 3; backlog and size run once)
   --write            also replace the figures of these cases in bench/README.md,
                      bench/results.json and bench/chart.svg`;
 

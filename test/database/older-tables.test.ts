@@ -1,5 +1,7 @@
 // The migrations over the tables of the product being replaced, with its rows in them.
 import { randomUUID } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { migrationsFolder } from "@pipeline/dev-stack/paths";
 import { expect, test } from "vitest";
 import { createOwnDatabase } from "./own-database.ts";
 
@@ -67,7 +69,9 @@ test("the older product's rows stay as they are and the new functions work on it
     (sql, values) => database.client.query(sql, values),
   );
 
-  expect(await database.migrate()).toHaveLength(5);
+  expect(await database.migrate()).toEqual(
+    (await readdir(migrationsFolder)).toSorted(),
+  );
   expect(await database.migrate()).toEqual([]);
 
   const { rows } = await database.client.query(
@@ -134,3 +138,51 @@ test("the older policies that let everyone insert and update are gone", async ()
     await expect(update).rejects.toThrow("permission denied");
   }
 });
+
+test.each([
+  "create view paid as select id from webhook_deliveries where payload @> '{\"a\":1}'",
+  "create index on webhook_deliveries using gin (payload)",
+  "create index on webhook_deliveries using gin (payload jsonb_path_ops)",
+  "alter table webhook_deliveries add check (jsonb_typeof(payload) = 'object')",
+])(
+  "where the product needs jsonb, payloads stay jsonb and the functions work all the same: %s",
+  async (sql) => {
+    const database = await createOwnDatabase();
+    await database.client.query(OLDER_TABLES);
+    await database.client.query(sql);
+    await database.migrate();
+    const [own, produced] = [randomUUID(), randomUUID()];
+    const delivery = {
+      webhook_url: "https://example.com",
+      payload: '{"n":9007199254740993}',
+      max_attempts: 4,
+    };
+    await database.client.query("select * from create_deliveries($1)", [
+      JSON.stringify([{ id: own, ...delivery }]),
+    ]);
+    const attempt = {
+      delivery_id: produced,
+      attempt: 1,
+      attempted_at: new Date().toISOString(),
+      duration_ms: 3,
+      status: "success",
+      delivery: {
+        ...delivery,
+        schedule_start: 1,
+        created_at: new Date().toISOString(),
+      },
+    };
+    await database.client.query("select * from record_attempts($1)", [
+      JSON.stringify({ attempts: [attempt], count: 1 }),
+    ]);
+    const { rows } = await database.client.query(
+      "select payload::text, pg_typeof(payload) as type from webhook_deliveries",
+    );
+    expect(rows).toHaveLength(2);
+    for (const row of rows)
+      expect(row).toEqual({
+        payload: '{"n": 9007199254740993}',
+        type: "jsonb",
+      });
+  },
+);

@@ -1,12 +1,15 @@
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { migrate } from "@pipeline/dev-stack/migrate";
-import { rolesFile } from "@pipeline/dev-stack/paths";
+import { migrationsFolder, rolesFile } from "@pipeline/dev-stack/paths";
 import { Client } from "pg";
 import { inject, onTestFinished } from "vitest";
 
-/** An empty database of the test's own on the run's server, prepared as a Supabase project is. */
-export async function createOwnDatabase() {
+/** An empty database of the test's own on the run's server, prepared as a Supabase project is. `atEnd` is told how to drop it. */
+export async function createOwnDatabase(
+  atEnd: (drop: () => Promise<void>) => void = onTestFinished,
+) {
   const { postgresUrl } = inject("stack");
   const name = `test_${randomUUID().replaceAll("-", "")}`;
   const admin = new Client({ connectionString: postgresUrl });
@@ -15,18 +18,38 @@ export async function createOwnDatabase() {
   const url = Object.assign(new URL(postgresUrl), {
     pathname: `/${name}`,
   }).href;
-  const client = new Client({ connectionString: url });
-  await client.connect();
+  const clients: Client[] = [];
+  const connect = async () => {
+    const client = new Client({ connectionString: url });
+    clients.push(client);
+    await client.connect();
+    return client;
+  };
+  const client = await connect();
   await client.query(await readFile(rolesFile, "utf8"));
-  onTestFinished(async () => {
-    await client.end();
+  atEnd(async () => {
+    await Promise.all(clients.map((each) => each.end()));
     await admin.query(`drop database ${name} with (force)`);
     await admin.end();
   });
 
   return {
     client,
+    /** Another connection to it. */
+    connect,
     migrate: () => migrate(url),
+    /** Applies only the migrations older than this version, as a database has them that was set up before it. */
+    migrateBefore: async (version: string) => {
+      const folder = await mkdtemp(`${tmpdir()}/webhook-migrations-`);
+      try {
+        for (const file of await readdir(migrationsFolder))
+          if (file < version)
+            await copyFile(`${migrationsFolder}/${file}`, `${folder}/${file}`);
+        return await migrate(url, { folder });
+      } finally {
+        await rm(folder, { recursive: true });
+      }
+    },
     /** Runs a query with the rights of a Supabase API key; `sub` is the signed-in user's id. */
     as: async (
       role: "anon" | "authenticated" | "service_role",

@@ -155,6 +155,41 @@ test("a delivery that comes along with its record is made first, without a lead 
   ]);
 });
 
+test("a producer's payload is kept as its text, which is what is sent again", async () => {
+  const { record, failed, client } = await setup();
+  const [plain, changed] = [randomUUID(), randomUUID()];
+  const text = '{ "z":9007199254740993, "a" : 1.0,"a":1e400 }';
+  const original = String.raw`{"a":"\u0000"}`;
+  const delivery = {
+    webhook_url: "https://example.com",
+    max_attempts: 4,
+    schedule_start: 1,
+    created_at: "2026-11-01T00:00:00.000Z",
+  };
+  await record(
+    {
+      ...failed(1, "sent"),
+      delivery_id: plain,
+      delivery: { ...delivery, payload: text },
+    },
+    {
+      ...failed(1, "sent"),
+      delivery_id: changed,
+      delivery: { ...delivery, payload: '{"a":""}', payload_text: original },
+    },
+  );
+  const { rows } = await client.query(
+    "select id, payload::text as sent from webhook_deliveries where id in ($1, $2)",
+    [plain, changed],
+  );
+  expect(new Map(rows.map(({ id, sent }) => [id, sent]))).toEqual(
+    new Map([
+      [plain, text],
+      [changed, original],
+    ]),
+  );
+});
+
 test("a manual retry goes on with the next attempt number and a schedule that starts over", async () => {
   const { record, failed, client, deliveryId } = await setup();
   await record(

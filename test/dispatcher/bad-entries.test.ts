@@ -185,6 +185,48 @@ test("bytes that are no UTF-8 are refused as a payload", async () => {
   );
 });
 
+test("bytes that are no UTF-8 are not sent as other text, and the dead letter keeps them", async () => {
+  const latin1 = Buffer.from('{"name":"Zoë"}', "latin1");
+  const sent = receiver.requests.length;
+  const id = randomUUID();
+  await own.redis.xadd(
+    own.streamKey,
+    "*",
+    "webhook_url",
+    receiver.url,
+    "id",
+    id,
+    "event",
+    Buffer.from("é", "latin1"),
+    "payload",
+    latin1,
+  );
+  expect((await own.ended(id)).status).toBe("failed");
+  const letter = (await own.deadLetters()).find((each) => each["id"] === id);
+  expect(letter).toMatchObject({
+    kind: "entry",
+    reason: "event: must be UTF-8 text; payload: must be UTF-8 text",
+    payload_base64: latin1.toString("base64"),
+  });
+  expect(letter).not.toHaveProperty("payload");
+  expect(receiver.requests).toHaveLength(sent);
+});
+
+test("a replacement character that the producer wrote is text like any other", async () => {
+  const payload = '{"name":"\ufffd"}';
+  const sent = receiver.requests.length;
+  await own.redis.xadd(
+    own.streamKey,
+    "*",
+    "webhook_url",
+    receiver.url,
+    "payload",
+    payload,
+  );
+  await until("it arrived", () => receiver.requests.length > sent);
+  expect(receiver.requests.at(-1)?.body.toString()).toBe(payload);
+});
+
 test("an entry of thousands of fields is kept as one text", async () => {
   const many = Object.fromEntries(
     Array.from({ length: 3000 }, (_, n) => [`field ${n}`, "x"]),

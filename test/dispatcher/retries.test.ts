@@ -1,5 +1,12 @@
 // When a failed delivery is tried again, and when not.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  afterAll,
+  beforeAll,
+  describe,
+  expect,
+  onTestFinished,
+  test,
+} from "vitest";
 import { type OwnStream, startOwnStream } from "../support/own-stream.ts";
 import {
   type Answer,
@@ -47,6 +54,24 @@ function expectGaps(receiver: TestReceiver, expected: number[]): void {
 }
 
 describe.concurrent("retries", () => {
+  test.each([
+    '{ "z":9007199254740993, "a" : 1.0,"a":-0,\t"1":[1e400, 1E5] }',
+    String.raw`{"a":"\u0000 \ud800 \u00e9"}`,
+    '{"n":1e200000}',
+    "12345678901234567890",
+  ])(
+    "send the bytes of the first attempt, and so does what is rebuilt from the row: %s",
+    async (payload) => {
+      const receiver = await receiverForTest(failing(1, 500), onTestFinished);
+      const id = await own.add({ webhook_url: receiver.url, payload });
+      const row = await own.ended(id, 30_000);
+      expect(row).toMatchObject({ status: "success", attempt: 2 });
+      const bodies = receiver.of(id).map(({ body }) => body.toString());
+      expect(bodies).toEqual([payload, payload]);
+      expect(row["payload_text"]).toBe(payload);
+    },
+  );
+
   test("a delivery that keeps failing is tried on schedule, four times in all, and is dead then", async ({
     onTestFinished,
   }) => {

@@ -6,6 +6,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
+import { buffer } from "node:stream/consumers";
 import { createDatabase, unwrap } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
 import { inject } from "vitest";
@@ -137,7 +138,18 @@ export async function startSupabaseProxy() {
   const upstream = new URL(inject("stack").supabaseUrl);
   const calls: string[] = [];
   const silent = new Set<ServerResponse>();
-  let mode: "open" | "slow" | "down" | "silent" = "open";
+  let mode:
+    | "open"
+    | "slow"
+    | "down"
+    | "silent"
+    /** Passed on, and then: the connection is reset, the answer comes too late, a gateway answers in its place. */
+    | "lost"
+    | "late"
+    | "bad gateway"
+    /** Passed on when the test lets them go. */
+    | "held back" = "open";
+  const heldBack: (() => void)[] = [];
   const server = createServer((request, response) => {
     calls.push(request.url ?? "");
     if (mode === "silent") {
@@ -158,11 +170,35 @@ export async function startSupabaseProxy() {
         headers: request.headers,
       },
       (reply) => {
+        if (mode === "lost") {
+          request.socket.resetAndDestroy();
+          reply.resume();
+          return;
+        }
+        if (mode === "bad gateway") {
+          response.writeHead(502, { "content-type": "text/html" });
+          response.end("<html>Bad Gateway</html>");
+          reply.resume();
+          return;
+        }
+        if (mode === "late") {
+          silent.add(response);
+          reply.resume();
+          return;
+        }
         response.writeHead(reply.statusCode ?? 500, reply.headers);
         reply.pipe(response);
       },
     );
-    if (mode === "slow") setTimeout(() => request.pipe(forwarded), SLOW_MS);
+    forwarded.on("error", () => response.destroy());
+    if (mode === "held back") {
+      // Read at once, so that it is whole although its client does not wait for the answer.
+      buffer(request).then(
+        (body) => heldBack.push(() => forwarded.end(body)),
+        () => forwarded.destroy(),
+      );
+    } else if (mode === "slow")
+      setTimeout(() => request.pipe(forwarded), SLOW_MS);
     else request.pipe(forwarded);
   });
   await new Promise<void>((resolve) => {
@@ -174,6 +210,12 @@ export async function startSupabaseProxy() {
     set: (next: typeof mode) => {
       mode = next;
     },
+    /** Passes on what was held back. */
+    letGo: () => {
+      for (const passOn of heldBack.splice(0)) passOn();
+    },
+    /** Resets the connections that are in use or idle. */
+    cut: () => server.closeAllConnections(),
     close: () => {
       server.closeAllConnections();
       server.close();

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import {
   HOOK,
   type Ingest,
@@ -78,6 +79,36 @@ describe("GET /api/webhook-delivery", () => {
           : `&cursor=${reply.body.nextCursor}`;
     } while (cursor !== "");
     for (const id of ids) expect(seen).toContain(id);
+  });
+
+  test("counts up to 10,000 and says whether there are more", async () => {
+    const { endpointId } = await submitMany(2);
+    const few = await ingest.get(`?endpointId=${endpointId}&limit=1`);
+    expect(few.body).toMatchObject({ total: 2, more: false });
+
+    const client = new Client({
+      connectionString: inject("stack").postgresUrl,
+    });
+    await client.connect();
+    const fill = (count: number) =>
+      client.query(
+        "insert into webhook_deliveries (payload, status, endpoint_id) select '{}', 'failed', $1 from generate_series(1, $2::int)",
+        [endpointId, count],
+      );
+    try {
+      await fill(9_998);
+      const all = await ingest.get(`?endpointId=${endpointId}&limit=1`);
+      expect(all.body).toMatchObject({ total: 10_000, more: false });
+      await fill(1);
+      const many = await ingest.get(`?endpointId=${endpointId}&limit=1`);
+      expect(many.body).toMatchObject({ total: 10_000, more: true });
+    } finally {
+      await client.query(
+        "delete from webhook_deliveries where endpoint_id = $1",
+        [endpointId],
+      );
+      await client.end();
+    }
   });
 
   test("filters by id, lead, status and time", async () => {
@@ -212,4 +243,43 @@ describe("GET /api/webhook-delivery/stats", () => {
       await fresh.stop();
     }
   });
+});
+
+describe("times to the microsecond", () => {
+  test("before and after find exactly the rows on their side of a createdAt", async () => {
+    const { endpointId, ids } = await submitMany(3);
+    const at = (digits: string) => `2026-03-01T12:00:00.${digits}+00:00`;
+    for (const [index, digits] of ["123455", "123456", "123457"].entries())
+      await database.client
+        .from("webhook_deliveries")
+        .update({ created_at: at(digits) })
+        .eq("id", ids[index]!)
+        .throwOnError();
+    const list = async (query: string) =>
+      idsOf(
+        (await ingest.get(`?endpointId=${endpointId}&${query}`)).body
+          .deliveries,
+      );
+    const shown = await ingest.get(`?endpointId=${endpointId}`);
+    expect(shown.body.deliveries.map((each) => Object(each).createdAt)).toEqual(
+      [at("123457"), at("123456"), at("123455")],
+    );
+    for (const encode of [encodeURIComponent, (text: string) => text]) {
+      const middle = encode(at("123456"));
+      expect(await list(`before=${middle}`)).toEqual([ids[0]]);
+      expect(await list(`after=${middle}`)).toEqual([ids[2]]);
+      const nanoseconds = encode(at("1234560001"));
+      expect(await list(`before=${nanoseconds}`)).toEqual([ids[1], ids[0]]);
+      expect(await list(`after=${nanoseconds}`)).toEqual([ids[2]]);
+    }
+  });
+
+  test.each(["0000-01-01", "infinity", "2026-01-31T25:00:00Z"])(
+    "%s is refused",
+    async (text) => {
+      const { status, body } = await ingest.get(`?before=${text}`);
+      expect(status).toBe(422);
+      expect(body.issues[0]!.path).toBe("before");
+    },
+  );
 });

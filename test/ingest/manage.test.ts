@@ -166,3 +166,23 @@ describe("DELETE /api/webhook-delivery/:id", () => {
     expect((await ingest.remove("/nonsense")).status).toBe(404);
   });
 });
+
+test.each([
+  [
+    "an empty form, as curl -d '' sends it",
+    "application/x-www-form-urlencoded",
+  ],
+  ["no content type", undefined],
+  ["an empty text", "text/plain"],
+])("a retry is taken with %s", async (_what, type) => {
+  const id = await submitAndFinish("failed");
+  const response = await fetch(`${ingest.api}/${id}/retry`, {
+    method: "POST",
+    headers: {
+      "content-length": "0",
+      ...(type !== undefined && { "content-type": type }),
+    },
+    body: new Uint8Array(0),
+  });
+  expect(response.status).toBe(202);
+});

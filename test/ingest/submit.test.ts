@@ -301,3 +301,54 @@ describe("POST /api/webhook-delivery/batch", () => {
     expect(tooMany.body.issues[0]!.path).toBe("deliveries");
   });
 });
+
+describe("a field that is not known", () => {
+  const asked = sample({ webhook_secret: "s3cret" });
+  const issue = {
+    path: "webhook_secret",
+    message: "is not known; did you mean webhookSecret?",
+  };
+
+  test("is named with the one that was meant, alone and in a batch, and its value is not repeated", async () => {
+    const before = await ingest.queue.redis.xlen(ingest.queue.keys.stream);
+    const alone = await ingest.post("", asked);
+    expect(alone.status).toBe(422);
+    expect(alone.body.issues).toEqual([issue]);
+    expect(JSON.stringify(alone.body)).not.toContain("s3cret");
+    const batch = await ingest.post("/batch", {
+      deliveries: [sample(), asked],
+    });
+    expect(batch.body.deliveries[1]!.issues).toEqual([issue]);
+    expect(await ingest.queue.redis.xlen(ingest.queue.keys.stream)).toBe(
+      before + 1,
+    );
+  });
+
+  test.each([
+    ["/batch", { deliverys: [] }, "deliverys", "deliveries"],
+    ["/dead-letters/replay", { dryrun: true }, "dryrun", "dryRun"],
+    [
+      "/dead-letters/replay",
+      { filter: { endpoint: "x" } },
+      "filter.endpoint",
+      "endpointId",
+    ],
+  ])("of POST %s %j is refused", async (path, body, field, meant) => {
+    const reply = await ingest.post(path, body);
+    expect(reply.status).toBe(422);
+    expect(reply.body.issues).toContainEqual({
+      path: field,
+      message: `is not known; did you mean ${meant}?`,
+    });
+  });
+
+  test.each([
+    ["?state=failed", "state"],
+    ["?lead_id=x", "lead_id"],
+    ["/dead-letters?resaon=x", "resaon"],
+  ])("in the query of GET %s is refused", async (path, field) => {
+    const reply = await ingest.get(path);
+    expect(reply.status).toBe(422);
+    expect(reply.body.issues[0]).toMatchObject({ path: field });
+  });
+});

@@ -38,7 +38,7 @@ const start = (overrides?: Record<string, string>) =>
 
 async function schedule(dueAt: number) {
   const id = randomUUID();
-  await queue.reconcile.reinject([{ id, dueAt, fields: fieldsOf(id, 2) }]);
+  await queue.reinject([{ id, dueAt, fields: fieldsOf(id, 2) }]);
   return id;
 }
 
@@ -54,7 +54,7 @@ test("two schedulers share the work: every retry is promoted once, never early, 
     const id = randomUUID();
     return { id, dueAt: startsAt + n, fields: fieldsOf(id, 2) };
   });
-  await queue.reconcile.reinject(retries);
+  await queue.reinject(retries);
   expect(Date.now()).toBeLessThan(startsAt);
   const dueAts = new Map<string, number>(
     retries.map(({ id, dueAt }) => [id, dueAt]),

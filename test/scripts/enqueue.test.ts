@@ -62,12 +62,66 @@ describe("enqueue", () => {
       second,
       null,
     ]);
-    await queue().settleOne("a", (await queue().read("a"))[0]!, {
-      kind: "success",
-    });
+    const [entry] = await queue().read("a", 1);
+    await queue().settleOne("a", entry!, { kind: "success" });
+    // Its outcome still takes its place.
+    expect(await queue().producer.enqueue([items[2]!], 2)).toEqual([null]);
+    const [logged] = await queue().log();
+    await queue()
+      .recorder("a")
+      .recorded([{ ...entry!, entryId: logged!.entryId }]);
     expect(await queue().producer.enqueue([items[2]!], 2)).toEqual([
       expect.any(String),
     ]);
+  });
+
+  test("counts what waits for its retry", async () => {
+    for (let n = 0; n < 3; n++) {
+      const entry = await queue().inFlight("a");
+      const rest = { kind: "retry", record: null } as const;
+      await queue().settleOne("a", entry, rest);
+    }
+    expect(await queue().producer.measure()).toMatchObject({ length: 3 });
+    const [one, two] = [item(randomUUID()), item(randomUUID())];
+    expect(await queue().producer.enqueue([one, two], 4)).toEqual([
+      expect.any(String),
+      null,
+    ]);
+  });
+
+  test("keeps to the ceiling when many enqueue and settle at once", async () => {
+    const CEILING = 50;
+    const over = new AbortController();
+    let most = 0;
+    const watch = async () => {
+      while (!over.signal.aborted) {
+        const { length } = await queue().producer.measure();
+        most = Math.max(most, length!);
+      }
+    };
+    const fail = async (name: string) => {
+      while (!over.signal.aborted) {
+        for (const entry of await queue().read(name, 5)) {
+          const rest = { kind: "retry", record: null } as const;
+          await queue().settleOne(name, entry, rest);
+        }
+      }
+    };
+    const add = async () => {
+      let added = 0;
+      for (let n = 0; n < 25; n++) {
+        const items = Array.from({ length: 10 }, () => item(randomUUID()));
+        const results = await queue().producer.enqueue(items, CEILING);
+        added += results.filter((result) => result !== null).length;
+      }
+      return added;
+    };
+    const others = [watch(), fail("a"), fail("b")];
+    const added = await Promise.all(Array.from({ length: 8 }, add));
+    over.abort();
+    await Promise.all(others);
+    expect(added.reduce((sum, each) => sum + each)).toBe(CEILING);
+    expect(most).toBeLessThanOrEqual(CEILING);
   });
 
   test.each(["stream", "homes"] as const)(

@@ -16,12 +16,11 @@ test("refuses new deliveries whole", async () => {
     queue().producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT),
   ).rejects.toThrow("OOM");
   await expect(
-    queue().reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
+    queue().reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
   ).rejects.toThrow("OOM");
-  await expect(queue().retries.requeue(id, fieldsOf(id), null)).rejects.toThrow(
-    "OOM",
-  );
+  await expect(queue().holds.holdToResend(id, null)).rejects.toThrow("OOM");
   expect(await queue().waiting()).toEqual([]);
+  await queue().reconcile.unmark([id]);
   expect(await queue().home(id)).toBeNull();
 });
 
@@ -48,6 +47,54 @@ test("buries an entry, and marks one that runs alone", async () => {
   expect(await queue().waiting()).toEqual([]);
   expect(await queue().log()).toHaveLength(1);
   expect(await queue().dead()).toHaveLength(1);
+});
+
+test("holds a hundred retries and leaves the others to their rows in Postgres", async () => {
+  const entries = [];
+  for (let n = 0; n < 102; n++) entries.push(await queue().inFlight("a"));
+  const [deferred, ...retried] = entries;
+  await runOutOfMemory();
+  for (const entry of retried)
+    expect(await queue().settleOne("a", entry, { kind: "retry" })).toBe(
+      "settled",
+    );
+  const { redis, keys } = queue();
+  expect(await redis.zcard(keys.retries)).toBe(100);
+  const { deliveryId } = retried.at(-1)!;
+  expect(await queue().home(deliveryId)).toMatch(/^log:/);
+  expect(await queue().retryFields(deliveryId)).toBeNull();
+  // What was not sent has no record, so no row says that it is unfinished.
+  await queue().settleOne("a", deferred!, { kind: "defer", record: null });
+  expect(await redis.zcard(keys.retries)).toBe(101);
+  expect(await queue().waiting()).toEqual([]);
+});
+
+test("a dispatcher can start, also on a queue that has no groups", async () => {
+  await runOutOfMemory();
+  await queue().consumer("a").prepare();
+  const { redis, keys } = queue();
+  await redis.del(keys.stream);
+  await queue().consumer("a").prepare();
+  await queue().consumer("a").prepare();
+  expect(await redis.xinfo("GROUPS", keys.stream)).toHaveLength(1);
+});
+
+test("a record that is refused for good does not keep the log from draining", async () => {
+  const entry = await queue().inFlight("a");
+  await queue().settleOne("a", entry, { kind: "success" });
+  await runOutOfMemory();
+  const recorder = queue().recorder("a");
+  const [logged] = await recorder.read(10, 1);
+  const now = Date.now();
+  await recorder.setAside(
+    { ...logged!, ...entry, entryId: logged!.entryId },
+    "no",
+    now,
+  );
+  expect(await queue().log()).toEqual([]);
+  expect(await queue().home(entry.deliveryId)).toBeNull();
+  const [letter] = await queue().dead();
+  expect(letter!.fields).toMatchObject({ kind: "record", reason: "no" });
 });
 
 test("reads, admits and keeps entries", async () => {
@@ -85,7 +132,7 @@ test("promotes, records, cancels and clears left-overs", async () => {
   expect(await queue().retries.promote(10, Date.now())).toMatchObject({
     moved: 1,
   });
-  expect(await queue().retries.cancel(cancelled.deliveryId)).toBe("cancelled");
+  expect(await queue().cancel(cancelled.deliveryId)).toBe("cancelled");
   expect(
     await queue()
       .recorder("a")

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
 import { describe, expect, test } from "vitest";
 import { fieldsOf, NO_LIMIT, useQueue } from "../support/queue.ts";
 
@@ -12,20 +13,35 @@ const lost = (dueAt = 0) => {
 describe("reinject", () => {
   test("appends a lost delivery once", async () => {
     const delivery = lost();
-    expect(await queue().reconcile.reinject([delivery, delivery])).toEqual([
-      true,
-      false,
-    ]);
-    expect(await queue().reconcile.reinject([delivery])).toEqual([false]);
+    expect(await queue().reinject([delivery, delivery])).toEqual([true, false]);
+    expect(await queue().reinject([delivery])).toEqual([false]);
     const [entry, ...others] = await queue().waiting();
     expect(others).toEqual([]);
     expect(entry?.fields).toEqual(delivery.fields);
     expect(await queue().home(delivery.id)).toBe(entry?.entryId);
   });
 
+  test("fills the queue up to the ceiling and says what has no room", async () => {
+    const waiting = await queue().inFlight("a");
+    await queue().settleOne("a", waiting, { kind: "retry", record: null });
+    const { redis, keys } = queue();
+    const bounded = createReconcileQueue(redis, keys, 3);
+    const [first, second, third] = [lost(), lost(Date.now() + 60_000), lost()];
+    await bounded.homeless([first.id, second.id, third.id]);
+    expect(await bounded.reinject([first, second, third, first])).toEqual([
+      true,
+      true,
+      null,
+      false,
+    ]);
+    expect(await queue().home(third.id)).toMatch(/^lost:/);
+    await queue().cancel(waiting.deliveryId);
+    expect(await bounded.reinject([third])).toEqual([true]);
+  });
+
   test("puts a delivery that is due later back among the retries, at its time", async () => {
     const delivery = lost(Date.now() + 60_000);
-    expect(await queue().reconcile.reinject([delivery])).toEqual([true]);
+    expect(await queue().reinject([delivery])).toEqual([true]);
     expect(await queue().dueAt(delivery.id)).toBe(delivery.dueAt);
     expect(await queue().retryFields(delivery.id)).toEqual(delivery.fields);
     expect(await queue().home(delivery.id)).toBe("retry");
@@ -33,7 +49,7 @@ describe("reinject", () => {
   });
 
   test("appends what was due in the past", async () => {
-    await queue().reconcile.reinject([lost(Date.now() - 1)]);
+    await queue().reinject([lost(Date.now() - 1)]);
     expect(await queue().waiting()).toHaveLength(1);
   });
 
@@ -51,11 +67,7 @@ describe("reinject", () => {
       dueAt: 0,
       fields: fieldsOf(id),
     }));
-    expect(await queue().reconcile.reinject(again)).toEqual([
-      false,
-      false,
-      false,
-    ]);
+    expect(await queue().reinject(again)).toEqual([false, false, false]);
     expect(await queue().snapshot()).toEqual(before);
   });
 
@@ -65,9 +77,7 @@ describe("reinject", () => {
     await queue().redis.del(queue().keys.homes);
     const id = entry.deliveryId;
     expect(
-      await queue().reconcile.reinject([
-        { id, dueAt: 0, fields: fieldsOf(id) },
-      ]),
+      await queue().reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]),
     ).toEqual([false]);
     expect(await queue().home(id)).toBe("retry");
     expect(await queue().waiting()).toEqual([]);
@@ -77,11 +87,45 @@ describe("reinject", () => {
     const id = randomUUID();
     await queue().producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT);
     await queue().redis.del(queue().keys.homes);
-    await queue().reconcile.reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]);
+    await queue().reinject([{ id, dueAt: 0, fields: fieldsOf(id) }]);
     const entries = await queue().read("a");
     const admitted = await queue().consumer("a").admit(entries);
     expect(admitted.filter(Boolean)).toHaveLength(1);
     expect(await queue().waiting()).toHaveLength(1);
+  });
+
+  test("brings back nothing that happened to a delivery since it was found to be lost", async () => {
+    const others = {
+      "it was cancelled": (id: string) => queue().cancel(id),
+      "it is being sent again": (id: string) =>
+        queue().holds.holdToResend(id, null),
+      "it was enqueued": (id: string) =>
+        queue().producer.enqueue([{ id, fields: fieldsOf(id) }], NO_LIMIT),
+      "it was sent, and that is recorded": async (id: string) => {
+        await queue().producer.enqueue(
+          [{ id, fields: fieldsOf(id) }],
+          NO_LIMIT,
+        );
+        const entries = await queue().read("a");
+        const entry = entries.find(({ deliveryId }) => deliveryId === id)!;
+        const kind = "success";
+        await queue().settleOne("a", entry, { kind, record: null });
+      },
+      "its deletion was carried out": (id: string) =>
+        queue().deletions.purge([{ id, isNew: false }]),
+      "too much time has passed": () => queue().expireTombstones(),
+    };
+    for (const [what, happens] of Object.entries(others)) {
+      const delivery = lost();
+      const { id } = delivery;
+      expect(await queue().reconcile.homeless([id])).toEqual([id]);
+      await happens(id);
+      const entries = await queue().waiting();
+      expect(await queue().reconcile.reinject([delivery]), what).toEqual([
+        false,
+      ]);
+      expect(await queue().waiting(), what).toEqual(entries);
+    }
   });
 
   test.each(["stream", "retries", "retriesData", "homes"] as const)(
@@ -90,11 +134,9 @@ describe("reinject", () => {
       const deliveries = [lost(), lost(Date.now() + 60_000)];
       await queue().redis.set(queue().keys[name], "garbage");
       for (let times = 0; times < 3; times++)
-        await expect(queue().reconcile.reinject(deliveries)).rejects.toThrow(
-          "WRONGTYPE",
-        );
+        await expect(queue().reinject(deliveries)).rejects.toThrow("WRONGTYPE");
       await queue().redis.del(queue().keys[name]);
-      await queue().reconcile.reinject(deliveries);
+      await queue().reinject(deliveries);
       expect(
         (await queue().waiting()).map(({ fields }) => fields["id"]),
       ).toEqual([deliveries[0]!.id]);
@@ -120,6 +162,7 @@ describe("homeless", () => {
         unknown,
       ]),
     ).toEqual([unknown]);
+    await queue().reconcile.unmark([unknown]);
     expect(await queue().snapshot()).toEqual(before);
     expect(await queue().reconcile.homeless([])).toEqual([]);
   });
@@ -132,7 +175,7 @@ describe("homeless", () => {
     "its record was deleted": () => queue().redis.del(queue().keys.log),
   };
   test.each(Object.entries(losses))(
-    "names a delivery when %s, and clears its place",
+    "names a delivery when %s, and marks its place",
     async (_, lose) => {
       const entries = [
         await queue().inFlight("a"),
@@ -146,7 +189,7 @@ describe("homeless", () => {
         entries.map(({ deliveryId }) => deliveryId),
       );
       expect(others).toEqual([]);
-      expect(await queue().home(id!)).toBeNull();
+      expect(await queue().home(id!)).toMatch(/^lost:/);
       expect(
         await queue().reconcile.reinject([
           { id: id!, dueAt: 0, fields: fieldsOf(id!) },
@@ -170,6 +213,8 @@ describe("homeless", () => {
       "y",
       "z",
     ]);
+    await queue().reconcile.unmark(["x", "y", "z"]);
     expect(await queue().redis.exists(queue().keys.homes)).toBe(0);
+    expect(await queue().redis.exists(queue().keys.tombstones)).toBe(0);
   });
 });

@@ -192,9 +192,7 @@ test.each(["retry", "stream"])(
       .recorded([{ ...logged!, ...entry, entryId: logged!.entryId }]);
     const anew = { ...fieldsOf(entry.deliveryId, 2), schedule_start: "2" };
     const dueAt = place === "retry" ? Date.now() + 60_000 : 0;
-    await queue().reconcile.reinject([
-      { id: entry.deliveryId, dueAt, fields: anew },
-    ]);
+    await queue().reinject([{ id: entry.deliveryId, dueAt, fields: anew }]);
     const home = await queue().home(entry.deliveryId);
     expect(await queue().settleOne("a", entry, { kind: "success" })).toBe(
       "late",
@@ -230,7 +228,7 @@ test("a batch settles each entry on its own", async () => {
     await queue().inFlight("a"),
   ];
   await queue().claim("b", lost.entryId);
-  const common = { attempt: 1, delayMs: 1000, record: null };
+  const common = { attempt: 1, delayMs: 1000, record: null, endpoint: "" };
   const results = await queue()
     .consumer("a")
     .settle([

@@ -53,7 +53,11 @@ export function createDeliveries({ client }: Pick<Database, "client">) {
 
   return {
     row: async (id: string): Promise<DeliveryRow | null> => {
-      const found = client.from("webhook_deliveries").select("*").eq("id", id);
+      // The payload also as the text it is kept as.
+      const found = client
+        .from("webhook_deliveries")
+        .select("*,payload_text:payload::text")
+        .eq("id", id);
       return ((await unwrap(found))[0] as DeliveryRow | undefined) ?? null;
     },
     attempts: async (id: string): Promise<AttemptRow[]> => {

@@ -31,6 +31,7 @@ export const NO_WORK = {
   pending: 0,
   retries: 0,
   retriesData: 0,
+  waiting: 0,
   homes: 0,
   log: 0,
   logPending: 0,
@@ -68,7 +69,11 @@ export function createHarness(options: HarnessOptions) {
       pending: await pendingOf(keys.stream, DISPATCHERS_GROUP),
       retries: await redis.zcard(keys.retries),
       retriesData: await redis.hlen(keys.retriesData),
-      homes: await redis.hlen(keys.homes),
+      waiting: await redis.hlen(keys.waitingData),
+      // Tombstones are no work: they pass by themselves.
+      homes: (await redis.hvals(keys.homes)).filter(
+        (home) => !/^clos(ing|ed):/.test(home),
+      ).length,
       log: await redis.xlen(keys.log),
       logPending: await pendingOf(keys.log, RECORDERS_GROUP),
     };

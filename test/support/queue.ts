@@ -11,11 +11,18 @@ import {
   type Settlement,
 } from "@pipeline/shared/queue/consumer";
 import { type Fields, unflatten } from "@pipeline/shared/queue/fields";
+import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createLimits } from "@pipeline/shared/queue/limits";
 import { createProducer } from "@pipeline/shared/queue/producer";
-import { createReconcileQueue } from "@pipeline/shared/queue/reconcile";
+import { createDeletionQueue } from "@pipeline/shared/queue/deletions";
+import { createHolds } from "@pipeline/shared/queue/holds";
+import {
+  createReconcileQueue,
+  type Injection,
+} from "@pipeline/shared/queue/reconcile";
 import { createRecords } from "@pipeline/shared/queue/records";
 import { createRetries } from "@pipeline/shared/queue/retries";
+import { createWaiting } from "@pipeline/shared/queue/waiting";
 import { Redis } from "ioredis";
 import { beforeAll, beforeEach } from "vitest";
 import { startTestRedis, type TestRedis } from "./redis-server.ts";
@@ -42,6 +49,8 @@ export async function createQueue(url: string) {
   const logger = createLogger("test", "silent");
   const readerOptions = { blocking: redis, commands: redis, keys, logger };
   const producer = createProducer(redis, keys);
+  const holds = createHolds(redis, keys);
+  const reconcile = createReconcileQueue(redis, keys);
   const consumer = (name: string) =>
     createConsumer({ ...readerOptions, consumer: name });
   await redis.xgroup("CREATE", keys.stream, DISPATCHERS_GROUP, "0", "MKSTREAM");
@@ -81,7 +90,44 @@ export async function createQueue(url: string) {
     recorder: (name: string) =>
       createRecords({ ...readerOptions, consumer: name }),
     retries: createRetries(redis, keys),
-    reconcile: createReconcileQueue(redis, keys),
+    reconcile,
+    holds,
+    deletions: createDeletionQueue(redis, keys),
+    /** What reconcile does with deliveries whose rows are unfinished. Per delivery: whether it was injected; null when there is no room. */
+    reinject: async (deliveries: Injection[]): Promise<(boolean | null)[]> => {
+      await reconcile.homeless(deliveries.map(({ id }) => id));
+      return reconcile.reinject(deliveries);
+    },
+    /** What a manual retry or a replay does, Postgres apart. */
+    requeue: async (
+      id: string,
+      fields: Fields,
+      letter: string | null,
+    ): Promise<string> => {
+      const held = await holds.holdToResend(id, letter);
+      if (held.kind !== "held") return held.kind;
+      return (await held.hold.requeue(fields)) ? "requeued" : "over";
+    },
+    /** What a cancellation does, Postgres apart. */
+    cancel: async (id: string): Promise<string> => {
+      const held = await holds.holdToCancel(id);
+      if (held.kind !== "held") return held.kind;
+      await held.hold.letGo("cancelled");
+      return "cancelled";
+    },
+    /** As if the time of every tombstone had passed. */
+    expireTombstones: async () => {
+      for (const [id, home] of Object.entries(await redis.hgetall(keys.homes)))
+        await redis.hset(
+          keys.homes,
+          id,
+          home.replace(/^([a-z]{4,}):\d+:/, "$1:1:"),
+        );
+      for (const id of await redis.zrange(keys.tombstones, "0", "-1"))
+        await redis.zadd(keys.tombstones, 1, id);
+    },
+    lists: createWaiting(redis, keys),
+    inspection: createInspection(redis, keys),
     limits: createLimits(redis, keys),
     entriesOf,
     read,
@@ -104,7 +150,15 @@ export async function createQueue(url: string) {
       const fields = rest.kind === "success" ? null : next;
       const record = JSON.stringify({ attempt });
       const [result] = await consumer(name).settle([
-        { ...entry, attempt, delayMs: 60_000, fields, record, ...rest },
+        {
+          ...entry,
+          attempt,
+          delayMs: 60_000,
+          fields,
+          endpoint: "https://receiver.test/hook",
+          record,
+          ...rest,
+        },
       ]);
       return result;
     },

@@ -97,6 +97,7 @@ describe.each(services)("the environment of %s", (service) => {
       "HOST",
       "INGEST_API_KEYS",
       "ALLOW_PRIVATE_NETWORKS",
+      "DNS_SERVERS",
     ]);
     expect(empty.filter(({ name }) => !withoutDefault.has(name))).toEqual([]);
   });

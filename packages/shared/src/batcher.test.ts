@@ -81,6 +81,31 @@ test("what does not fill a batch waits for fewer to be under way, and then goes 
   expect(mostRunning()).toBe(1);
 });
 
+test("a batch that is slow does not hold up those after it, and only so many may be slow at once", async () => {
+  const begun: number[] = [];
+  const { batcher } = setUp({
+    delayMs: 1,
+    slow: { afterMs: 500, maxBatches: 2 },
+    run: async ([item]) => {
+      begun.push(item!);
+      if (item! < 10) await new Promise(() => undefined); // never answered
+      return [`result ${item}`];
+    },
+  });
+  void batcher.add(1);
+  await vi.advanceTimersByTimeAsync(1);
+  const second = batcher.add(10);
+  await vi.advanceTimersByTimeAsync(499);
+  expect(begun).toEqual([1]);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(await second).toBe("result 10");
+  for (const item of [2, 3, 11]) {
+    void batcher.add(item);
+    await vi.advanceTimersByTimeAsync(600);
+  }
+  expect(begun).toEqual([1, 10, 2, 3]);
+});
+
 test("a failed batch rejects its own callers and no others", async () => {
   const { batcher } = setUp({
     maxItems: 1,
@@ -105,4 +130,17 @@ test("drain sends at once what waits and resolves when everything is done", asyn
   await draining;
   expect(await Promise.all(added)).toHaveLength(2);
   await batcher.drain();
+});
+
+test("a batch is bounded in bytes, and an item beyond that travels alone", async () => {
+  const { batcher, batches } = setUp({
+    maxItems: 10,
+    maxBytes: 10,
+    sizeOf: (item) => item,
+    maxConcurrent: 4,
+    maxConcurrentPartial: 4,
+  });
+  for (const item of [4, 5, 3, 20, 1]) void batcher.add(item);
+  await vi.runAllTimersAsync();
+  expect(batches).toEqual([[4, 5], [3], [20], [1]]);
 });

@@ -2,12 +2,20 @@
 
 export interface BatcherOptions<Item, Result> {
   maxItems: number;
+  /** Bounds the sizes of a batch's items, added up; an item that is larger travels alone. */
+  maxBytes?: number;
+  sizeOf?: (item: Item) => number;
   /** How long the first item of a batch waits for others. */
   delayMs: number;
   /** Batches running at once; further items wait, which makes the next batches larger. */
   maxConcurrent: number;
   /** The same limit for batches that are not full. Fewer calls at once mean larger calls, which cost less per item. */
   maxConcurrentPartial: number;
+  /**
+   * A batch that has run for longer than `afterMs` no longer counts to these limits, so that what comes after a slow batch
+   * need not wait for it; `maxBatches` may be slow at once. Without this, every batch counts until it ends.
+   */
+  slow?: { afterMs: number; maxBatches: number };
   /** Resolves to one result per item, in order. A rejection rejects every item of the batch. */
   run: (items: Item[]) => Promise<Result[]>;
 }
@@ -20,6 +28,7 @@ export interface Batcher<Item, Result> {
 
 interface Waiting<Item, Result> {
   item: Item;
+  size: number;
   resolve: (result: Result) => void;
   reject: (error: unknown) => void;
 }
@@ -27,9 +36,12 @@ interface Waiting<Item, Result> {
 export function createBatcher<Item, Result>(
   options: BatcherOptions<Item, Result>,
 ): Batcher<Item, Result> {
+  const { maxItems, maxBytes = Infinity, sizeOf = () => 0 } = options;
   let waiting: Waiting<Item, Result>[] = [];
+  let waitingBytes = 0;
   let timer: NodeJS.Timeout | undefined;
   const running = new Set<Promise<void>>();
+  let slow = 0;
 
   async function run(batch: Waiting<Item, Result>[]): Promise<void> {
     try {
@@ -41,23 +53,54 @@ export function createBatcher<Item, Result>(
     }
   }
 
+  const isFull = () => waiting.length >= maxItems || waitingBytes >= maxBytes;
+
+  function nextBatch(): Waiting<Item, Result>[] {
+    let count = 0;
+    let bytes = 0;
+    for (const { size } of waiting) {
+      if (count === maxItems || (count > 0 && bytes + size > maxBytes)) break;
+      count++;
+      bytes += size;
+    }
+    const batch = waiting.slice(0, count);
+    waiting = waiting.slice(count);
+    waitingBytes -= bytes;
+    return batch;
+  }
+
   function mayStart(): boolean {
     if (waiting.length === 0) return false;
-    const isFull = waiting.length >= options.maxItems;
     return (
-      running.size <
-      (isFull ? options.maxConcurrent : options.maxConcurrentPartial)
+      running.size - slow <
+      (isFull() ? options.maxConcurrent : options.maxConcurrentPartial)
     );
+  }
+
+  function watch(): () => void {
+    if (options.slow === undefined) return () => undefined;
+    const { afterMs, maxBatches } = options.slow;
+    let isSlow = false;
+    const slowTimer = setTimeout(() => {
+      if (slow >= maxBatches) return;
+      isSlow = true;
+      slow++;
+      if (timer === undefined) flush();
+    }, afterMs);
+    return () => {
+      clearTimeout(slowTimer);
+      if (isSlow) slow--;
+    };
   }
 
   function flush(): void {
     clearTimeout(timer);
     timer = undefined;
     while (mayStart()) {
-      const batch = waiting.slice(0, options.maxItems);
-      waiting = waiting.slice(options.maxItems);
-      const round = run(batch).finally(() => {
+      const stopWatch = watch();
+      const round = run(nextBatch()).finally(() => {
         running.delete(round);
+        stopWatch();
         if (waiting.length > 0 && timer === undefined) flush();
       });
       running.add(round);
@@ -67,8 +110,10 @@ export function createBatcher<Item, Result>(
   return {
     add: (item) =>
       new Promise((resolve, reject) => {
-        waiting.push({ item, resolve, reject });
-        if (waiting.length >= options.maxItems) flush();
+        const size = sizeOf(item);
+        waiting.push({ item, size, resolve, reject });
+        waitingBytes += size;
+        if (isFull()) flush();
         else timer ??= setTimeout(flush, options.delayMs);
       }),
     drain: async () => {

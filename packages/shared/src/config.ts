@@ -58,6 +58,11 @@ export const scheduleVariable = {
   RETRY_DELAYS_SECONDS: retrySchedule.prefault("5,25,125"),
 };
 
+/** Read by ingest and the retry-scheduler, which bring deliveries into Redis. */
+export const queueVariable = {
+  MAX_QUEUE_LENGTH: integer(1, 1_000_000_000).default(1_000_000),
+};
+
 const ALIASES: Record<string, string> = {
   SUPABASE_URL: "NEXT_PUBLIC_SUPABASE_URL",
   SUPABASE_SECRET_KEY: "SUPABASE_SERVICE_ROLE_KEY",

@@ -1,7 +1,8 @@
 // Supabase through supabase-js, which returns errors instead of throwing them: `unwrap` turns them into typed faults.
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
-import { Agent, request } from "undici";
+import { Agent } from "undici";
 import { type DatabaseError, databaseFault } from "./database-fault.ts";
+import { createExchange } from "./exchange.ts";
 import { type CallWithText, createCallWithText } from "./text-rpc.ts";
 
 export type { SupabaseClient };
@@ -18,31 +19,27 @@ export interface Database {
   close: () => Promise<void>;
 }
 
-/** `timeoutMs` bounds each call. */
+/** `timeoutMs` bounds each call, including its wait for one of the `connections`. */
 export function createDatabase(
   url: string,
   serviceRoleKey: string,
   timeoutMs: number,
+  connections = 8,
 ): Database {
   const dispatcher = new Agent({
-    connections: 8,
+    connections,
     keepAliveTimeout: 30_000,
     connect: { timeout: 3000 },
   });
-  // For a batch of 100 rows, undici's `fetch` costs more time than PostgREST itself; its `request` costs a third of that.
-  const fetch = (async (input: string, init: RequestInit) => {
-    const response = await request(input, {
-      method: init.method as "GET",
+  const exchange = createExchange({ timeoutMs, dispatcher });
+  const fetch = (async (url: string, init: RequestInit) => {
+    const { status, headers, text } = await exchange({
+      url,
+      method: init.method ?? "GET",
       headers: Object.fromEntries(init.headers as Headers),
       body: (init.body as string | undefined) ?? null,
-      dispatcher,
-      signal: AbortSignal.timeout(timeoutMs),
     });
-    const answer = await response.body.text();
-    return new Response(answer === "" ? null : answer, {
-      status: response.statusCode,
-      headers: response.headers as Record<string, string>,
-    });
+    return new Response(text === "" ? null : text, { status, headers });
   }) as unknown as typeof globalThis.fetch;
   const client = createClient(url, serviceRoleKey, {
     auth: {
@@ -57,8 +54,7 @@ export function createDatabase(
   const callWithText = createCallWithText({
     url,
     serviceRoleKey,
-    timeoutMs,
-    dispatcher,
+    exchange,
   });
   return { client, callWithText, close: () => dispatcher.destroy() };
 }
@@ -72,7 +68,11 @@ export async function unwrap<Data>(
   return data as NonNullable<Data>;
 }
 
-/** Whether Supabase answers and the schema is there. */
+const NIL_UUID = "00000000-0000-0000-0000-000000000000";
+
+/** Whether Supabase answers and the schema is there. Looks for an id: "any row" may be behind a million deleted ones. */
 export async function pingDatabase(client: SupabaseClient): Promise<void> {
-  await unwrap(client.from("webhook_deliveries").select("id").limit(1));
+  await unwrap(
+    client.from("webhook_deliveries").select("id").eq("id", NIL_UUID),
+  );
 }

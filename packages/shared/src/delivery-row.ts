@@ -1,12 +1,12 @@
 // Turns a row of `webhook_deliveries` into the delivery that is to be sent next.
 import type { Delivery } from "./entries.ts";
 
-/** The columns that are needed to send a row again. The payload comes as text: parsing it here would change large numbers. */
+/** The columns that are needed to send a row again. The payload comes as the text that was sent. */
 export const DELIVERY_COLUMNS =
   "id,lead_id,client_id,endpoint_id,event,format,webhook_url,payload_text:payload::text,secret,headers,status," +
   "attempt,max_attempts,schedule_start,next_retry_at";
 
-/** A row of `webhook_deliveries`, as the database functions return it or with `DELIVERY_COLUMNS`. */
+/** A row of `webhook_deliveries`, read with `DELIVERY_COLUMNS`. */
 export interface DeliveryRow {
   id: string;
   lead_id: string | null;
@@ -15,8 +15,7 @@ export interface DeliveryRow {
   event: string | null;
   format: string | null;
   webhook_url: string | null;
-  payload?: unknown;
-  payload_text?: string;
+  payload_text: string;
   secret: string | null;
   headers: string | null;
   status: "pending" | "sent" | "success" | "failed" | "cancelled";
@@ -32,7 +31,7 @@ export function deliveryFromRow(row: DeliveryRow): Delivery {
     id: row.id,
     webhookUrl: row.webhook_url,
     endpointId: row.endpoint_id,
-    payload: row.payload_text ?? JSON.stringify(row.payload),
+    payload: row.payload_text,
     leadId: row.lead_id,
     clientId: row.client_id,
     event: row.event,

@@ -174,7 +174,7 @@ const row: DeliveryRow = {
   event: null,
   format: null,
   webhook_url: minimal.webhook_url,
-  payload: { a: 1 },
+  payload_text: '{ "a": 1 }',
   secret: "sealed:v1:x",
   headers: null,
   status: "pending",
@@ -188,7 +188,7 @@ test("a pending row asks for its attempt, a row whose attempt failed for the nex
   expect(deliveryFromRow(row)).toMatchObject({
     attempt: 1,
     maxAttempts: 4,
-    payload: '{"a":1}',
+    payload: '{ "a": 1 }',
     secret: "sealed:v1:x",
     isPersisted: true,
   });

@@ -152,11 +152,17 @@ export function deriveDeliveryId(streamKey: string, entryId: string): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 
-/** Reads the flat field list of a stream entry. A field given as an empty string counts as absent, except the payload. */
+const NONE: ReadonlyMap<string, string> = new Map();
+
+/**
+ * Reads the flat field list of a stream entry. A field given as an empty string counts as absent, except the payload.
+ * `undecodable`: by name the bytes, in base64, of fields that are not text; a dead letter keeps these.
+ */
 export function parseEntry(
   streamKey: string,
   entryId: string,
   flat: readonly string[],
+  undecodable: ReadonlyMap<string, string> = NONE,
 ): ParsedEntry {
   const fields: Record<string, string> = {};
   for (let i = 0; i + 1 < flat.length; i += 2) {
@@ -174,6 +180,12 @@ export function parseEntry(
       path: "webhook_url",
       message: "is required (or endpoint_id)",
     });
+  }
+  for (const [name, bytes] of undecodable) {
+    if (!issues.some(({ path }) => path === name))
+      issues.push({ path: name, message: "must be UTF-8 text" });
+    delete fields[name];
+    fields[`${name}_base64`] = bytes;
   }
   if (!parsed.success || issues.length > 0) {
     return {

@@ -114,6 +114,11 @@ export async function warnAboutEviction(
   }
 }
 
+/** Whether Redis refused a write because `maxmemory` is reached. */
+export function isOutOfMemory(error: unknown): boolean {
+  return errorMessage(error).startsWith("OOM");
+}
+
 /** Whether a group read or a script failed because the stream or its group is missing (deleted, flushed, or never created). */
 export function isGroupMissing(error: unknown): boolean {
   return /NOGROUP|UNBLOCKED/.test(errorMessage(error));

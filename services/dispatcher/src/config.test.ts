@@ -34,8 +34,10 @@ test("everything but the required four has its default", () => {
     attemptTimeoutMs: 30_000,
     retrySchedule: [5, 25, 125],
     retryJitter: 0,
+    deadMaxBytes: 268_435_456,
     claimIdleMs: 60_000,
     allowedNetworks: [],
+    dnsServers: null,
   });
 });
 
@@ -74,6 +76,7 @@ test("every fault is told at once and no value is repeated", () => {
     CLAIM_IDLE_MS: "1",
     SHUTDOWN_GRACE_MS: "marker",
     ALLOW_PRIVATE_NETWORKS: "marker",
+    DNS_SERVERS: "marker",
   });
   const named = faults.map((fault) => /variables?: (\w+)/.exec(fault)?.[1]);
   expect(new Set(named)).toEqual(
@@ -82,6 +85,7 @@ test("every fault is told at once and no value is repeated", () => {
       "ATTEMPT_TIMEOUT_MS",
       "CLAIM_IDLE_MS",
       "DISPATCHER_CONCURRENCY",
+      "DNS_SERVERS",
       "ENDPOINT_RATE_LIMIT_PER_SECOND",
       "LOG_LEVEL",
       "METRICS_PORT",
@@ -116,6 +120,19 @@ test("private networks are allowed range by range", () => {
       "Invalid environment variable: ALLOW_PRIVATE_NETWORKS must be CIDR ranges separated by commas, like 10.0.0.0/8,::1/128",
     ],
   );
+});
+
+test("name servers are addresses, with a port or without; without any the system's are asked", () => {
+  const serversOf = (text: string) =>
+    readConfig({ ...required, DNS_SERVERS: text }).dnsServers;
+  expect(serversOf("10.0.0.53, [fd00::53]:5353")).toEqual([
+    "10.0.0.53",
+    "[fd00::53]:5353",
+  ]);
+  expect(serversOf("")).toBeNull();
+  expect(faultsOf({ ...required, DNS_SERVERS: "10.0.0.53:99999" })).toEqual([
+    "Invalid environment variable: DNS_SERVERS must be addresses separated by commas, like 10.0.0.53,[fd00::53]:5353",
+  ]);
 });
 
 test("a rate limit of 0 switches it off, and is allowed", () => {

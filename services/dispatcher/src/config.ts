@@ -1,3 +1,4 @@
+import { Resolver } from "node:dns";
 import {
   commonVariables,
   integer,
@@ -17,6 +18,23 @@ const networks = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+const dnsServers = z.string().transform((text, context) => {
+  const servers = text.split(",").map((part) => part.trim());
+  const named = servers.filter((part) => part !== "");
+  if (named.length === 0) return null; // those of the system
+  try {
+    new Resolver().setServers(named);
+    return named;
+  } catch {
+    context.addIssue({
+      code: "custom",
+      message:
+        "must be addresses separated by commas, like 10.0.0.53,[fd00::53]:5353",
+    });
+    return z.NEVER;
+  }
+});
+
 export const environment = z.object({
   ...commonVariables,
   METRICS_PORT: integer(0, 65_535).default(9101),
@@ -30,8 +48,10 @@ export const environment = z.object({
     .min(0, "must be a number from 0 to 1")
     .max(1, "must be a number from 0 to 1")
     .default(0),
+  DEAD_MAX_BYTES: integer(1_000_000, 1_000_000_000_000).default(268_435_456),
   CLAIM_IDLE_MS: integer(500, 3_600_000).default(60_000),
   ALLOW_PRIVATE_NETWORKS: networks.prefault(""),
+  DNS_SERVERS: dnsServers.prefault(""),
 });
 
 export type Config = ReturnType<typeof readConfig>;
@@ -54,7 +74,9 @@ export function readConfig(env: NodeJS.ProcessEnv) {
     attemptTimeoutMs: variables.ATTEMPT_TIMEOUT_MS,
     retrySchedule: variables.RETRY_DELAYS_SECONDS,
     retryJitter: variables.RETRY_JITTER,
+    deadMaxBytes: variables.DEAD_MAX_BYTES,
     claimIdleMs: variables.CLAIM_IDLE_MS,
     allowedNetworks: variables.ALLOW_PRIVATE_NETWORKS,
+    dnsServers: variables.DNS_SERVERS,
   } as const;
 }

@@ -3,6 +3,7 @@ import { type AttemptFacts, createMetrics } from "./metrics.ts";
 
 const gauges = {
   waiting: async () => 3,
+  waitingForShare: async () => 7,
   inFlight: async () => 2,
   unrecorded: async () => 1,
   inFlightHere: () => 5,
@@ -65,6 +66,7 @@ test("counters have bounded labels, and gauges are read when asked", async () =>
     "webhook_attempts_recorded_total 7",
     "webhook_attempt_duration_seconds_count 2",
     "webhook_stream_waiting 3",
+    "webhook_waiting_for_share 7",
     "webhook_stream_in_flight 2",
     "webhook_unrecorded_attempts 1",
     "webhook_in_flight 5",

@@ -18,6 +18,7 @@ export interface AttemptFacts {
 export interface Gauges {
   waiting: () => Promise<number>;
   inFlight: () => Promise<number>;
+  waitingForShare: () => Promise<number>;
   unrecorded: () => Promise<number>;
   inFlightHere: () => number;
 }
@@ -49,7 +50,7 @@ export function createMetrics(gauges: Gauges) {
   });
   const deferred = new Counter({
     name: "webhook_deferred_total",
-    help: "Deliveries put off to spare an endpoint",
+    help: "Deliveries put into their endpoint's waiting list, or put off by its rate limit",
     registers,
   });
   const recorded = new Counter({
@@ -78,6 +79,11 @@ export function createMetrics(gauges: Gauges) {
     "webhook_stream_waiting",
     "Deliveries in the stream that no dispatcher has read",
     gauges.waiting,
+  );
+  gauge(
+    "webhook_waiting_for_share",
+    "Deliveries in the waiting lists of their endpoints",
+    gauges.waitingForShare,
   );
   gauge(
     "webhook_stream_in_flight",

@@ -3,10 +3,10 @@ import { errorMessage } from "@pipeline/shared/errors";
 import type { Logger } from "@pipeline/shared/logger";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { createHolds } from "@pipeline/shared/queue/holds";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createKeys } from "@pipeline/shared/queue/keys";
 import { createProducer } from "@pipeline/shared/queue/producer";
-import { createRetries } from "@pipeline/shared/queue/retries";
 import {
   connectRedis,
   createRedis,
@@ -14,9 +14,11 @@ import {
   warnAboutEviction,
 } from "@pipeline/shared/redis";
 import { createSealer } from "@pipeline/shared/seal";
+import { createUploadSize } from "@pipeline/shared/upload-size";
 import { createDatabaseGate } from "./adapters/database-gate.ts";
 import { createDeadLetterReads } from "./adapters/dead-letters.ts";
 import {
+  createDeliveryCreations,
   createDeliveryReads,
   createDeliveryWrites,
 } from "./adapters/delivery-rows.ts";
@@ -25,14 +27,21 @@ import { createQueue } from "./adapters/queue.ts";
 import type { Config } from "./config.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { createServer } from "./http/server.ts";
+import { createHeldRows } from "./core/held-rows.ts";
+import { createCreation } from "./creation.ts";
 import { createIntake } from "./intake.ts";
+import { createCancel } from "./cancel.ts";
 import { createReplayAll } from "./replay-all.ts";
 import { createResend } from "./resend.ts";
 import { createThrottledWarning } from "./throttled-warning.ts";
+import { createUnsure } from "./unsure.ts";
 
 /** A client waits for a write; a list over a large table may take longer. */
 const WRITE_TIMEOUT_MS = 3000;
 const READ_TIMEOUT_MS = 5000;
+const INTAKE_CONNECTIONS = 10;
+const WRITE_CONNECTIONS = 4;
+const READ_CONNECTIONS = 4;
 const GATE_REST_MS = 1000;
 const WARNING_INTERVAL_MS = 10_000;
 
@@ -48,31 +57,52 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const now = () => performance.now();
   const keys = createKeys(streamKey);
   const redis = createRedis(config.redisUrl, "request", logger);
-  const forWrites = createDatabase(
-    config.supabaseUrl,
-    config.serviceRoleKey,
-    WRITE_TIMEOUT_MS,
-  );
-  const forReads = createDatabase(
-    config.supabaseUrl,
-    config.serviceRoleKey,
-    READ_TIMEOUT_MS,
-  );
-  const writeGate = createDatabaseGate(GATE_REST_MS, now);
+  // Each with connections of its own, so that what people do by hand, or a slow list, takes none from new deliveries.
+  const connect = (timeoutMs: number, connections: number) =>
+    createDatabase(
+      config.supabaseUrl,
+      config.serviceRoleKey,
+      timeoutMs,
+      connections,
+    );
+  const forIntake = connect(WRITE_TIMEOUT_MS, INTAKE_CONNECTIONS);
+  const forWrites = connect(WRITE_TIMEOUT_MS, WRITE_CONNECTIONS);
+  const forReads = connect(READ_TIMEOUT_MS, READ_CONNECTIONS);
+  const createGate = () => createDatabaseGate(GATE_REST_MS, now);
+  const intakeGate = createGate();
   const warn = createThrottledWarning(logger, WARNING_INTERVAL_MS, now);
   const metrics = createMetrics();
 
   const queue = createQueue({
     producer: createProducer(redis, keys),
-    retries: createRetries(redis, keys),
+    holds: createHolds(redis, keys),
     inspection: createInspection(redis, keys),
     maxLength: config.maxQueueLength,
     warn,
   });
-  const writes = createDeliveryWrites(forWrites, writeGate);
+  const creations = createDeliveryCreations(forIntake, intakeGate);
+  const unsure = createUnsure({
+    writes: creations,
+    enqueue: queue.enqueue,
+    logger,
+    now,
+  });
+  const held = createHeldRows();
+  const uploads = createUploadSize(now);
+  const writes = createDeliveryWrites(forWrites.client, createGate());
   const intake = createIntake({
-    lookups: createLookups(forWrites.client, writeGate),
-    writes,
+    lookups: createLookups(forIntake.client, intakeGate),
+    create: createCreation({
+      writes: {
+        create: (planned) => uploads.run(() => creations.create(planned)),
+      },
+      held,
+      unsure,
+      now,
+    }),
+    uploads,
+    held,
+    writes: creations,
     queue,
     sealer: createSealer(config.encryptionKey),
     maxAttempts,
@@ -95,12 +125,9 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     },
     routes: {
       intake,
-      reads: createDeliveryReads(
-        forReads.client,
-        createDatabaseGate(GATE_REST_MS, now),
-      ),
-      writes,
+      reads: createDeliveryReads(forReads.client, createGate()),
       queue,
+      cancel: createCancel({ writes, queue }),
       resend,
       deadLetters,
       replayAll: createReplayAll(deadLetters, resend),
@@ -126,12 +153,13 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     await connectRedis([redis], config.redisUrl);
     await adoptHomes(redis, keys);
     await warnAboutEviction(redis, logger);
-    await pingDatabase(forWrites.client).catch((error: unknown) =>
+    await pingDatabase(forIntake.client).catch((error: unknown) =>
       logger.warn(
         { error: errorMessage(error) },
         "supabase.unreachable: requests get 503 until it answers",
       ),
     );
+    unsure.start();
     const address = await server.listen({
       port: config.port,
       host: config.host,
@@ -148,8 +176,11 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     await server.close();
     clearInterval(reaper);
     await intake.drain();
+    await unsure.stop();
     redis.disconnect();
-    await Promise.all([forWrites.close(), forReads.close()]);
+    await Promise.all(
+      [forIntake, forWrites, forReads].map((database) => database.close()),
+    );
     say("Stopped");
   }
 

@@ -1,6 +1,7 @@
 import {
   commonVariables,
   integer,
+  queueVariable,
   readEnvironment,
   scheduleVariable,
 } from "@pipeline/shared/config";
@@ -28,7 +29,7 @@ export const environment = z
     PORT: integer(0, 65_535).default(3000),
     HOST: z.string().optional(),
     INGEST_API_KEYS: apiKeys.prefault(""),
-    MAX_QUEUE_LENGTH: integer(1, 1_000_000_000).default(1_000_000),
+    ...queueVariable,
     ...scheduleVariable,
   })
   .superRefine(({ HOST, INGEST_API_KEYS }, context) => {

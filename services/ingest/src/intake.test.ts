@@ -1,8 +1,11 @@
 import { PipelineError } from "@pipeline/shared/errors";
 import { createLogger } from "@pipeline/shared/logger";
+import { createUploadSize } from "@pipeline/shared/upload-size";
 import { createSealer } from "@pipeline/shared/seal";
 import { describe, expect, test } from "vitest";
 import type { PlannedDelivery } from "./core/plan-delivery.ts";
+import { createHeldRows } from "./core/held-rows.ts";
+import { createCreation } from "./creation.ts";
 import { createIntake } from "./intake.ts";
 
 const logger = createLogger("test", "silent");
@@ -11,42 +14,64 @@ const logger = createLogger("test", "silent");
 function setUp() {
   const calls: number[] = [];
   const enqueued: string[] = [];
+  const looked: number[] = [];
   const nameOf = ({ delivery }: PlannedDelivery) =>
     (JSON.parse(delivery.payload) as { campaign: { name: string } }).campaign
       .name;
+  const create = (planned: PlannedDelivery[]) => {
+    calls.push(planned.length);
+    const names = new Set(planned.map(nameOf));
+    if (names.has("away"))
+      return Promise.reject(
+        new PipelineError("DATABASE_UNAVAILABLE", "away", {
+          contact: "unreached",
+        }),
+      );
+    if (names.has("refuse"))
+      return Promise.reject(new PipelineError("DATABASE_REFUSED", "22P05 bad"));
+    if (names.has("orphan"))
+      return Promise.reject(
+        new PipelineError("DATABASE_REFUSED", "no such lead", {
+          sqlState: "23503",
+        }),
+      );
+    return Promise.resolve(
+      planned.map(({ delivery }) => ({
+        creation: "created" as const,
+        id: delivery.id,
+        lead_id: null,
+        webhook_url: delivery.webhookUrl,
+        status: "pending",
+        attempt: 1,
+      })),
+    );
+  };
+  const held = createHeldRows();
+  const unsure: string[] = [];
   const intake = createIntake({
     lookups: {
-      lead: () => Promise.resolve(null),
+      lead: (id) =>
+        id === "broken"
+          ? Promise.reject(new Error("nobody expects this"))
+          : Promise.resolve(null),
       endpoint: () => Promise.resolve(null),
     },
+    held,
+    create: createCreation({
+      held,
+      now: () => performance.now(),
+      unsure: {
+        add: (id, hasKey) => {
+          unsure.push(`${id} ${hasKey}`);
+        },
+      },
+      writes: { create },
+    }),
+    uploads: createUploadSize(() => performance.now()),
     writes: {
-      create: (planned: PlannedDelivery[]) => {
-        calls.push(planned.length);
-        const names = new Set(planned.map(nameOf));
-        if (names.has("away"))
-          return Promise.reject(
-            new PipelineError("DATABASE_UNAVAILABLE", "away"),
-          );
-        if (names.has("refuse"))
-          return Promise.reject(
-            new PipelineError("DATABASE_REFUSED", "22P05 bad"),
-          );
-        if (names.has("orphan"))
-          return Promise.reject(
-            new PipelineError("DATABASE_REFUSED", "no such lead", {
-              sqlState: "23503",
-            }),
-          );
-        return Promise.resolve(
-          planned.map(({ delivery }) => ({
-            creation: "created" as const,
-            id: delivery.id,
-            lead_id: null,
-            webhook_url: delivery.webhookUrl,
-            status: "pending",
-            attempt: 1,
-          })),
-        );
+      firstOfKeys: (keys: unknown[]) => {
+        looked.push(keys.length);
+        return Promise.resolve(keys.map(() => null));
       },
     },
     queue: {
@@ -70,7 +95,7 @@ function setUp() {
       campaignName,
       customFields,
     });
-  return { accept, calls, enqueued };
+  return { accept, intake, calls, looked, enqueued, unsure };
 }
 
 const statusOf = (
@@ -94,6 +119,37 @@ describe("taking in deliveries that arrive together", () => {
     const results = await Promise.all(names.map((name) => accept(name)));
     expect(results.map(statusOf)).toEqual([202, 202, 422, 202, 404, 202]);
     expect(enqueued).toHaveLength(4);
+  });
+
+  test("lets what nobody expects be the answer of its request alone, which never rejects", async () => {
+    const { accept, intake, enqueued } = setUp();
+    const broken = { leadId: "broken", webhookUrl: "https://example.com/hook" };
+    const results = await Promise.all([
+      accept("a"),
+      intake.accept(broken),
+      accept("b"),
+    ]);
+    expect(results.map(statusOf)).toEqual([202, 500, 202]);
+    expect(enqueued).toHaveLength(2);
+  });
+
+  test("looks up the keys of refused requests only, and all of them in one call", async () => {
+    const { intake, looked } = setUp();
+    const webhookUrl = "https://example.com/hook";
+    const unknown = (idempotencyKey?: string) =>
+      intake.accept({
+        leadId: "x",
+        webhookUrl,
+        ...(idempotencyKey !== undefined && { idempotencyKey }),
+      });
+    const results = await Promise.all([
+      unknown(),
+      unknown("1"),
+      unknown("2"),
+      intake.accept({ test: true, webhookUrl, idempotencyKey: "3" }),
+    ]);
+    expect(results.map(statusOf)).toEqual([404, 404, 404, 202]);
+    expect(looked).toEqual([2]);
   });
 
   test("says 503 only to those whose call found the database away", async () => {

@@ -3,22 +3,38 @@
 // retry-scheduler enqueues rows that Redis does not know.
 import { randomUUID } from "node:crypto";
 import { type Batcher, createBatcher } from "@pipeline/shared/batcher";
+import { isHeld } from "@pipeline/shared/database-fault";
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
-import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Logger } from "@pipeline/shared/logger";
+import { sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { Sealer } from "@pipeline/shared/seal";
-import type { CreatedRow, DeliveryWrites } from "./adapters/delivery-rows.ts";
+import type { UploadSize } from "@pipeline/shared/upload-size";
+import type {
+  CreatedRow,
+  DeliveryCreations,
+} from "./adapters/delivery-rows.ts";
 import type { Lookups } from "./adapters/lookups.ts";
 import type { Queue } from "./adapters/queue.ts";
+import type { HeldRows } from "./core/held-rows.ts";
 import type { DeliveryRequest } from "./core/delivery-request.ts";
 import { type Receipt, receipt } from "./core/delivery-view.ts";
-import { planDelivery, type PlannedDelivery } from "./core/plan-delivery.ts";
 import {
-  type Result,
+  planDelivery,
+  type PlanInput,
+  type PlannedDelivery,
+} from "./core/plan-delivery.ts";
+import {
+  BROKEN,
+  HELD,
+  KEY_USED,
   QUEUE_FULL,
   refuse,
+  type Result,
   UNAVAILABLE,
+  unconfirmed,
 } from "./core/refusal.ts";
+import { type Create, namesOf } from "./creation.ts";
+import { createRepeats } from "./repeats.ts";
 import type { Warn } from "./throttled-warning.ts";
 
 const FLUSH_ITEMS = 500;
@@ -26,10 +42,14 @@ const FLUSH_DELAY_MS = 2;
 const FLUSHES_AT_ONCE = 4;
 /** Measured: with 1 a request at 200/s waits 10 ms instead of 5; with 3 the calls are small, and 100 callers get less done. */
 const PARTIAL_FLUSHES_AT_ONCE = 2;
+/**
+ * A flush takes some 10 ms. One that takes this long, because of a locked row or a slow commit, keeps nobody waiting who
+ * comes after it. So many at once hold at most 16 × 500 requests.
+ */
+const SLOW_FLUSH_MS = 250;
+const SLOW_FLUSHES_AT_ONCE = 16;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
-/** A larger call would keep the database busy for longer than a request may wait. */
-const MAX_CALL_BYTES = 2 * 1024 * 1024;
 
 export interface Accepted {
   receipt: Receipt;
@@ -39,7 +59,11 @@ export interface Accepted {
 
 export interface IntakeOptions {
   lookups: Lookups;
-  writes: Pick<DeliveryWrites, "create">;
+  create: Create;
+  held: HeldRows;
+  /** Of the calls that `create` makes. */
+  uploads: Pick<UploadSize, "split">;
+  writes: Pick<DeliveryCreations, "firstOfKeys">;
   queue: Pick<Queue, "takeRoom" | "returnRoom" | "enqueue">;
   sealer: Sealer;
   maxAttempts: number;
@@ -49,35 +73,18 @@ export interface IntakeOptions {
 }
 
 export interface Intake {
-  /** Throws DATABASE_UNAVAILABLE when the lead or the endpoint cannot be looked up. */
-  accept: (request: DeliveryRequest) => Promise<Result<Accepted>>;
+  /** Never rejects: a fault is this request's answer and harms none of those beside it. `text`: the JSON that it came as. */
+  accept: (
+    request: DeliveryRequest,
+    text?: string,
+  ) => Promise<Result<Accepted>>;
   drain: () => Promise<void>;
 }
 
-/** Consecutive deliveries whose payloads fit into one call. */
-function splitBySize(planned: PlannedDelivery[]): PlannedDelivery[][] {
-  const groups: PlannedDelivery[][] = [];
-  let bytes = Infinity;
-  for (const plan of planned) {
-    bytes += plan.delivery.payload.length;
-    if (bytes > MAX_CALL_BYTES) {
-      groups.push([]);
-      bytes = plan.delivery.payload.length;
-    }
-    groups.at(-1)!.push(plan);
-  }
-  return groups;
-}
+const sizeOfPlan = ({ delivery }: PlannedDelivery) => sizeOf(delivery.payload);
 
-function accepted(row: CreatedRow | null): Result<Accepted> {
-  if (row === null) return { ok: false, refusal: UNAVAILABLE };
-  if (row.creation === "conflict") {
-    return refuse(
-      409,
-      "idempotencyKey",
-      "was used before, with another request",
-    );
-  }
+function accepted(row: CreatedRow): Result<Accepted> {
+  if (row.creation === "conflict") return { ok: false, refusal: KEY_USED };
   return {
     ok: true,
     value: { receipt: receipt(row), isNew: row.creation === "created" },
@@ -85,22 +92,18 @@ function accepted(row: CreatedRow | null): Result<Accepted> {
 }
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { lookups, writes, queue, sealer, maxAttempts, logger, warn } = options;
+  const { lookups, create, held, writes, uploads, queue, sealer } = options;
+  const { maxAttempts, logger, warn } = options;
 
-  /** Null per delivery when the database is away: a value, so that the results of earlier calls are not lost. */
-  async function create(
-    planned: PlannedDelivery[],
-  ): Promise<(CreatedRow | null)[]> {
-    try {
-      return await writes.create(planned);
-    } catch (error) {
-      if (!hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
-      warn("deliveries.not_stored", {
-        error: error.message,
-        count: planned.length,
-      });
-      return planned.map(() => null);
-    }
+  /** Why there is no row: the database is away, slow or locked, or it has refused this one. */
+  function notCreated(plan: PlannedDelivery, error: unknown): Result<Accepted> {
+    if (!hasCode(error, "DATABASE_UNAVAILABLE"))
+      return refusedByDatabase(plan, error);
+    warn("deliveries.not_stored", { error: error.message });
+    if (error.contact === "unanswered")
+      return { ok: false, refusal: unconfirmed(plan.idempotencyKey !== null) };
+    const isLocked = [error, error.cause].some(isHeld);
+    return { ok: false, refusal: isLocked ? HELD : UNAVAILABLE };
   }
 
   function refusedByDatabase(
@@ -120,11 +123,12 @@ export function createIntake(options: IntakeOptions): Intake {
 
   async function store(
     planned: PlannedDelivery[],
+    isProbe: boolean,
   ): Promise<Result<Accepted>[]> {
     const startedAt = performance.now();
-    const results = await isolateRefused(planned, create);
+    const results = await create(planned, isProbe);
     const isCreated = results.map(
-      (entry) => "result" in entry && entry.result?.creation === "created",
+      (entry) => "result" in entry && entry.result.creation === "created",
     );
     const created = planned.filter((_plan, index) => isCreated[index]);
     if (created.length > 0) {
@@ -137,7 +141,7 @@ export function createIntake(options: IntakeOptions): Intake {
     return results.map((entry) =>
       "result" in entry
         ? accepted(entry.result)
-        : refusedByDatabase(entry.item, entry.refused),
+        : notCreated(entry.item, entry.refused),
     );
   }
 
@@ -172,12 +176,13 @@ export function createIntake(options: IntakeOptions): Intake {
 
   async function flush(
     planned: PlannedDelivery[],
+    isProbe: boolean,
   ): Promise<Result<Accepted>[]> {
     const room = await queue.takeRoom(planned.length);
     try {
       const results: Result<Accepted>[] = [];
-      for (const group of splitBySize(planned.slice(0, room)))
-        results.push(...(await store(group)));
+      for (const group of uploads.split(planned.slice(0, room), sizeOfPlan))
+        results.push(...(await store(group, isProbe)));
       while (results.length < planned.length)
         results.push({ ok: false, refusal: QUEUE_FULL });
       return results;
@@ -191,31 +196,86 @@ export function createIntake(options: IntakeOptions): Intake {
     delayMs: FLUSH_DELAY_MS,
     maxConcurrent: FLUSHES_AT_ONCE,
     maxConcurrentPartial: PARTIAL_FLUSHES_AT_ONCE,
-    run: flush,
+    slow: { afterMs: SLOW_FLUSH_MS, maxBatches: SLOW_FLUSHES_AT_ONCE },
+    run: (planned) => flush(planned, false),
   });
 
+  const repeats = createRepeats(writes);
+
+  /** The answer to a request in whose midst something was thrown. */
+  function faultOf(request: DeliveryRequest, error: unknown) {
+    if (hasCode(error, "DATABASE_UNAVAILABLE")) {
+      warn("request.database_unavailable", { error: error.message });
+      return { ok: false, refusal: UNAVAILABLE } as const;
+    }
+    const { leadId, endpointId } = request;
+    logger.error({ err: error, leadId, endpointId }, "request.failed");
+    return { ok: false, refusal: BROKEN } as const;
+  }
+
+  function plan(
+    input: Pick<PlanInput, "request" | "text" | "lead" | "endpoint">,
+  ): Result<PlannedDelivery> {
+    const id = randomUUID();
+    const now = new Date().toISOString();
+    const { seal, open } = sealer;
+    try {
+      return planDelivery({ ...input, id, now, maxAttempts, seal, open });
+    } catch (error) {
+      const { leadId } = input.request;
+      if (leadId === undefined) throw error;
+      logger.warn({ err: error, leadId }, "lead.unusable");
+      return refuse(422, "leadId", "is a lead that no payload can be built of");
+    }
+  }
+
+  async function add(plan: PlannedDelivery): Promise<Result<Accepted>> {
+    switch (held.enter(namesOf(plan), performance.now())) {
+      case "free":
+        return batcher.add(plan);
+      case "probe":
+        return (await flush([plan], true))[0]!;
+      case "held":
+        return { ok: false, refusal: HELD };
+    }
+  }
+
+  async function take(
+    request: DeliveryRequest,
+    text: string | undefined,
+  ): Promise<Result<Accepted>> {
+    const { leadId, endpointId } = request;
+    const [lead, endpoint] =
+      leadId === undefined && endpointId === undefined
+        ? [null, null]
+        : await Promise.all([
+            leadId === undefined ? null : lookups.lead(leadId),
+            endpointId === undefined ? null : lookups.endpoint(endpointId),
+          ]);
+    const planned = plan({ request, text, lead, endpoint });
+    return planned.ok ? add(planned.value) : planned;
+  }
+
   return {
-    accept: async (request) => {
-      const { leadId, endpointId } = request;
-      const [lead, endpoint] =
-        leadId === undefined && endpointId === undefined
-          ? [null, null]
-          : await Promise.all([
-              leadId === undefined ? null : lookups.lead(leadId),
-              endpointId === undefined ? null : lookups.endpoint(endpointId),
-            ]);
-      const now = new Date().toISOString();
-      const plan = planDelivery({
-        request,
-        lead,
-        endpoint,
-        id: randomUUID(),
-        now,
-        maxAttempts,
-        seal: sealer.seal,
-      });
-      return plan.ok ? batcher.add(plan.value) : plan;
+    accept: async (request, text) => {
+      try {
+        const result = await take(request, text).catch((error: unknown) =>
+          faultOf(request, error),
+        );
+        if (result.ok) return result;
+        const first = await repeats.firstDelivery(
+          request,
+          text,
+          result.refusal,
+        );
+        return first === null ? result : accepted(first);
+      } catch (error) {
+        return faultOf(request, error);
+      }
     },
-    drain: batcher.drain,
+    drain: async () => {
+      await batcher.drain();
+      await repeats.drain();
+    },
   };
 }

@@ -1,18 +1,22 @@
-// Sending again, by hand: a delivery (retry) or a dead letter (replay). Redis is asked first, since a row that was restarted
-// while its delivery is still in the queue would promise an attempt that is not the next one.
+// Sending again, by hand: a delivery (retry) or a dead letter (replay). The delivery is held in Redis first, so that nothing
+// else happens to it; then its row is restarted, which gives it its attempt number; then it is put into the stream. From the
+// restart on the answer is yes: if the process dies or Redis does not answer, reconcile sends the delivery by its row.
 import { deliveryFromRow } from "@pipeline/shared/delivery-row";
-import type { Delivery } from "@pipeline/shared/entries";
+import { type Delivery, uuidOf } from "@pipeline/shared/entries";
+import { isOutcomeUnknown } from "@pipeline/shared/errors";
 import {
   type DeadLetter,
   parseDeadLetter,
 } from "@pipeline/shared/queue/dead-letter";
+import type { Hold } from "@pipeline/shared/queue/holds";
 import type { DeliveryWrites, RestartedRow } from "./adapters/delivery-rows.ts";
 import type { Queue } from "./adapters/queue.ts";
-import { type Result, refuse, type Refusal } from "./core/refusal.ts";
+import { notHeld } from "./core/not-held.ts";
+import { refuse, type Result } from "./core/refusal.ts";
 
 export interface ResendOptions {
-  writes: DeliveryWrites;
-  queue: Queue;
+  writes: Pick<DeliveryWrites, "restart" | "status" | "areDeleted">;
+  queue: Pick<Queue, "holdToResend" | "requeue" | "letGo">;
   streamKey: string;
   maxAttempts: number;
 }
@@ -22,30 +26,25 @@ export interface Replayed {
   attempt: number;
 }
 
-const UNRECORDED: Refusal = {
-  status: 503,
-  error:
-    "The outcome of the last attempt is on its way to the database; try again",
-  issues: [],
-  retryAfterSeconds: 1,
-};
+/** What is to be sent, and what the caller is told of it. */
+interface Prepared<Value> {
+  delivery: Delivery;
+  value: Value;
+}
 
-function notNow(kind: "queued" | "unrecorded" | "gone"): {
-  ok: false;
-  refusal: Refusal;
-} {
-  switch (kind) {
-    case "queued":
-      return refuse(
-        409,
-        "",
-        "The delivery is in the queue already, or an attempt is running",
-      );
-    case "unrecorded":
-      return { ok: false, refusal: UNRECORDED };
-    case "gone":
-      return refuse(409, "", "The dead letter has been replayed meanwhile");
-  }
+const ENDPOINT_DELETED = refuse(409, "", "The delivery's endpoint was deleted");
+
+/** The dead letter's delivery, with the attempt number and schedule of the restarted row. */
+function continued(delivery: Delivery, row: RestartedRow): Delivery {
+  const { attempt, maxAttempts, scheduleStart } = deliveryFromRow(row);
+  return {
+    ...delivery,
+    attempt,
+    maxAttempts,
+    scheduleStart,
+    isReserved: false,
+    isPersisted: true,
+  };
 }
 
 export function createResend({
@@ -54,46 +53,65 @@ export function createResend({
   streamKey,
   maxAttempts,
 }: ResendOptions) {
-  async function whyNotNow(
+  /** `prepare` runs while the delivery is held; it must have no effect when it refuses. */
+  async function resend<Value>(
     id: string,
-  ): Promise<{ ok: false; refusal: Refusal } | null> {
-    switch (await queue.locate(id)) {
-      case "stream":
-        return notNow("queued");
-      case "log":
-        return notNow("unrecorded");
-      case "retry":
-      case "nowhere":
-        return null;
+    deadEntryId: string | null,
+    prepare: () => Promise<Result<Prepared<Value>>>,
+  ): Promise<Result<Value>> {
+    const held = await queue.holdToResend(id, deadEntryId);
+    if (held.kind !== "held") return notHeld(held.kind, 503);
+    const prepared = await whileHeld(held.hold, prepare);
+    if (!prepared.ok) {
+      await queue.letGo(held.hold, "kept");
+      return prepared;
+    }
+    await queue.requeue(held.hold, prepared.value.delivery);
+    return { ok: true, value: prepared.value.value };
+  }
+
+  async function whileHeld<Value>(
+    hold: Hold,
+    run: () => Promise<Value>,
+  ): Promise<Value> {
+    try {
+      return await run();
+    } catch (error) {
+      // If the outcome is not known, the hold must expire by itself: by then the call has ended one way or the other.
+      if (!isOutcomeUnknown(error)) await queue.letGo(hold, "kept");
+      throw error;
     }
   }
 
-  /** The dead letter's delivery, with the attempt number and schedule of the restarted row, if there is one. */
-  function continued(delivery: Delivery, row: RestartedRow | null): Delivery {
-    if (row === null)
-      return { ...delivery, isReserved: false, isPersisted: false };
-    const { attempt, maxAttempts, scheduleStart } = deliveryFromRow(row);
-    return {
-      ...delivery,
-      attempt,
-      maxAttempts,
-      scheduleStart,
-      isReserved: false,
-      isPersisted: true,
-    };
+  /** A dead letter whose delivery has no row: it was never recorded, or it was deleted. */
+  async function withoutRow(
+    delivery: Delivery,
+  ): Promise<Result<Prepared<Replayed>>> {
+    const { id, leadId, endpointId, attempt } = delivery;
+    const named = [
+      id,
+      uuidOf(leadId ?? undefined),
+      uuidOf(endpointId ?? undefined),
+    ];
+    if (await writes.areDeleted(named.filter((each) => each !== null)))
+      return refuse(404, "", "The delivery was deleted");
+    const unrecorded = { ...delivery, isReserved: false, isPersisted: false };
+    const value = { deliveryId: id, attempt };
+    return { ok: true, value: { delivery: unrecorded, value } };
   }
 
   return {
-    retry: async (id: string): Promise<Result<RestartedRow>> => {
-      const reason = await whyNotNow(id);
-      if (reason !== null) return reason;
-      const row = await writes.restart(id, maxAttempts);
-      if (row === null) return refuse(404, "id", "is not a known delivery");
-      const result = await queue.requeue(deliveryFromRow(row), null);
-      return result.kind === "requeued"
-        ? { ok: true, value: row }
-        : notNow(result.kind);
-    },
+    retry: (id: string): Promise<Result<RestartedRow>> =>
+      resend(id, null, async () => {
+        const row = await writes.restart(id, maxAttempts, false);
+        if (row !== null) {
+          const delivery = deliveryFromRow(row);
+          return { ok: true, value: { delivery, value: row } };
+        }
+        return (await writes.status(id)) === null
+          ? refuse(404, "id", "is not a known delivery")
+          : ENDPOINT_DELETED;
+      }),
 
     replay: async (letter: DeadLetter): Promise<Result<Replayed>> => {
       const parsed = parseDeadLetter(streamKey, letter);
@@ -105,19 +123,20 @@ export function createResend({
         };
       }
       const id = letter.deliveryId;
-      const reason = await whyNotNow(id);
-      if (reason !== null) return reason;
-      // It was retried by hand since, so the dead letter tells of a failure that is over.
-      const status = await writes.status(id);
-      if (status !== null && status !== "failed")
-        return refuse(409, "", `The delivery is no longer failed: ${status}`);
-      const delivery = continued(
-        parsed.delivery,
-        await writes.restart(id, maxAttempts),
-      );
-      const result = await queue.requeue(delivery, letter.entryId);
-      if (result.kind !== "requeued") return notNow(result.kind);
-      return { ok: true, value: { deliveryId: id, attempt: delivery.attempt } };
+      return resend(id, letter.entryId, async () => {
+        const row = await writes.restart(id, maxAttempts, true);
+        if (row !== null) {
+          const delivery = continued(parsed.delivery, row);
+          const value = { deliveryId: id, attempt: delivery.attempt };
+          return { ok: true, value: { delivery, value } };
+        }
+        const status = await writes.status(id);
+        if (status === null) return withoutRow(parsed.delivery);
+        // It was retried by hand since, so the dead letter tells of a failure that is over.
+        return status === "failed"
+          ? ENDPOINT_DELETED
+          : refuse(409, "", `The delivery is no longer failed: ${status}`);
+      });
     },
   };
 }

@@ -1,10 +1,16 @@
 // Composition root.
-import { createDatabase, pingDatabase } from "@pipeline/shared/database";
+import {
+  createDatabase,
+  pingDatabase,
+  unwrap,
+} from "@pipeline/shared/database";
 import type { Logger } from "@pipeline/shared/logger";
 import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
+import { createDeletionQueue } from "@pipeline/shared/queue/deletions";
+import { createHolds } from "@pipeline/shared/queue/holds";
 import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createKeys } from "@pipeline/shared/queue/keys";
@@ -18,6 +24,8 @@ import {
 } from "@pipeline/shared/redis";
 import { createCleanUp } from "./clean-up.ts";
 import type { Config } from "./config.ts";
+import { createDeletionRows } from "./deletion-rows.ts";
+import { createDeletions } from "./deletions.ts";
 import { createMetrics } from "./metrics.ts";
 import { createPromote } from "./promote.ts";
 import { createReconcile } from "./reconcile.ts";
@@ -44,7 +52,7 @@ export function createApp(config: Config, logger: Logger): App {
   );
 
   const reconcile = createReconcile({
-    queue: createReconcileQueue(redis, keys),
+    queue: createReconcileQueue(redis, keys, config.MAX_QUEUE_LENGTH),
     rows: createUnfinishedRows(database.client),
     logger,
     intervalMs: config.RECONCILE_INTERVAL_MS,
@@ -61,6 +69,19 @@ export function createApp(config: Config, logger: Logger): App {
     logger,
     onPromoted: (moved) => promoted.inc(moved),
     onEpochMissing: reconcileLoop.wake,
+    now: () => performance.now(),
+  });
+  const deletions = createDeletions({
+    queue: createDeletionQueue(redis, keys),
+    holds: createHolds(redis, keys),
+    rows: createDeletionRows(database.client),
+    logger,
+    onLetters: () => eraseLoop.wake(),
+  });
+  const eraseLoop = createLoop({
+    name: "erase",
+    runOnce: deletions.erase,
+    logger,
   });
   const cleanUp = createCleanUp({
     consumers: createIdleConsumers(redis, keys),
@@ -69,10 +90,18 @@ export function createApp(config: Config, logger: Logger): App {
     intervalMs: config.CLEAN_UP_INTERVAL_MS,
     deadRetentionDays: config.DEAD_RETENTION_DAYS,
   });
+  /** Keeps counts and lists quick. */
+  const tidy = async () => {
+    await unwrap(database.client.rpc("tidy_deliveries"));
+    return config.CLEAN_UP_INTERVAL_MS;
+  };
   const loops = [
     createLoop({ name: "promote", runOnce: promote.runOnce, logger }),
     reconcileLoop,
+    createLoop({ name: "clear", runOnce: deletions.clear, logger }),
+    eraseLoop,
     createLoop({ name: "clean-up", runOnce: cleanUp.runOnce, logger }),
+    createLoop({ name: "tidy", runOnce: tidy, logger }),
   ];
 
   const say = (line: string) => logger.info(`[RETRY_SCHEDULER] ${line}`);

@@ -2,11 +2,13 @@ import { z } from "zod";
 import {
   commonVariables,
   integer,
+  queueVariable,
   readEnvironment,
 } from "@pipeline/shared/config";
 
 export const configSchema = z.object({
   ...commonVariables,
+  ...queueVariable,
   METRICS_PORT: integer(0, 65_535).default(9102),
   RECONCILE_INTERVAL_MS: integer(100, 86_400_000).default(60_000),
   /** How long a delivery may be overdue before Redis is asked whether it still holds it. */

@@ -1,10 +1,10 @@
 // Gives a home again to deliveries that are unfinished in Postgres and lost in Redis. Per page, in exactly this order:
 //   1. ask Postgres for the ids of unfinished rows;
-//   2. ask Redis which of them it holds nowhere: the suspects;
+//   2. ask Redis which of them it holds nowhere: the suspects, which it marks;
 //   3. read the suspects from Postgres: still unfinished? The recorder commits to Postgres before it removes a delivery
 //      from `homes`, so what had no home at 2 and is unfinished at 3 is lost. If 2 came after 3, a delivery that
 //      finished in between would be sent again;
-//   4. inject, unless somebody (ingest, another scheduler) has given it a home meanwhile: the script looks again.
+//   4. inject what still has its mark: if the delivery was enqueued, cancelled, deleted or sent again meanwhile, the mark is gone.
 import {
   deliveryFromRow,
   type DeliveryRow,
@@ -12,7 +12,8 @@ import {
 import { toFields } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import type { ReconcileQueue } from "@pipeline/shared/queue/reconcile";
-import type { UnfinishedRows } from "./unfinished-rows.ts";
+import { isOutOfMemory } from "@pipeline/shared/redis";
+import type { UnfinishedRow, UnfinishedRows } from "./unfinished-rows.ts";
 
 const PAGE_SIZE = 500;
 
@@ -38,27 +39,49 @@ function toInjection(row: DeliveryRow) {
 export function createReconcile(options: ReconcileOptions) {
   const { queue, rows, logger } = options;
 
-  async function inject(suspects: string[]): Promise<number> {
+  /** Null for those that Redis has no room for: their rows wait in Postgres for a later pass. */
+  async function reinject(
+    unfinished: DeliveryRow[],
+  ): Promise<(boolean | null)[]> {
+    try {
+      return await queue.reinject(unfinished.map(toInjection));
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      return unfinished.map(() => null);
+    }
+  }
+
+  async function inject(suspects: string[]) {
     let injected = 0;
+    let hasRoom = true;
+    const marked = new Set(suspects);
     for await (const unfinished of rows.read(suspects)) {
       if (unfinished.length === 0) continue;
-      const results = await queue.reinject(unfinished.map(toInjection));
+      const results = await reinject(unfinished);
       injected += results.filter(Boolean).length;
+      for (const [i, { id }] of unfinished.entries())
+        if (results[i] !== null) marked.delete(id);
+      hasRoom = !results.includes(null);
+      if (!hasRoom) break;
     }
-    return injected;
+    await queue.unmark([...marked]);
+    return { injected, hasRoom };
   }
 
   async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
     let examined = 0;
     let injected = 0;
-    let afterId: string | null = null;
+    let last: UnfinishedRow | null = null;
     for (;;) {
       signal.throwIfAborted();
-      const ids: string[] = await rows.page(overdueAt, afterId, PAGE_SIZE);
-      injected += await inject(await queue.homeless(ids));
-      examined += ids.length;
-      if (ids.length < PAGE_SIZE) break;
-      afterId = ids.at(-1)!;
+      const page: UnfinishedRow[] = await rows.page(overdueAt, last, PAGE_SIZE);
+      const ids = page.map(({ id }) => id);
+      const result = await inject(await queue.homeless(ids));
+      injected += result.injected;
+      examined += page.length;
+      if (!result.hasRoom) logger.warn({ examined }, "reconcile.no_room");
+      if (!result.hasRoom || page.length < PAGE_SIZE) break;
+      last = page.at(-1)!;
     }
     if (injected > 0) options.onReconciled(injected);
     const level = isFull || injected > 0 ? "info" : "debug";

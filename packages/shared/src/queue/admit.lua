@@ -1,7 +1,8 @@
 -- Makes each entry that has just been read its delivery's home. An entry whose delivery has another home (another entry,
 -- a waiting retry, an unrecorded outcome) is a duplicate and is removed.
 -- ARGV  group, then per entry: entryId, deliveryId
--- Returns per entry: 1 admitted; 0 removed as a duplicate, or already settled by another dispatcher because the reader had stalled.
+-- Returns per entry: 1 admitted; 0 removed as a duplicate, already settled by another dispatcher because the reader had
+-- stalled, or left pending because a person's action on the delivery is under way.
 local group = ARGV[1]
 mayWriteWhenFull() -- waiting deliveries must still be read
 
@@ -16,7 +17,10 @@ for i, deliveryId in ipairs(ids) do
   local admitted = home == entryId
   -- A missing entry has been settled, and perhaps recorded: if it became a home now, nothing would ever remove that home.
   if not admitted and entryExists(stream, entryId) then
-    if realHome(deliveryId, home) then
+    local place = realHome(deliveryId, home)
+    if place == 'closing' then
+      -- It is read again after the idle time, when that action is over.
+    elseif place then
       redis.call('XACK', stream, group, entryId)
       redis.call('XDEL', stream, entryId)
     else

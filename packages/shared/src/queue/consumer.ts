@@ -1,5 +1,5 @@
 // What a dispatcher does with entries of the stream: read, admit, keep from being claimed, settle, release.
-import { deriveDeliveryId, uuidOf } from "../entries.ts";
+import { deriveDeliveryId, MAX_PAYLOAD_BYTES, uuidOf } from "../entries.ts";
 import { isGroupMissing } from "../redis.ts";
 import { isoTime } from "../timestamp.ts";
 import { type Fields, fieldsToJson, unflatten } from "./fields.ts";
@@ -8,8 +8,10 @@ import {
   type GroupReader,
   type ReaderOptions,
 } from "./group-reader.ts";
+import { BATCH_BYTES } from "./batch-size.ts";
 import { DISPATCHERS_GROUP } from "./keys.ts";
 import { queueScript } from "./script.ts";
+import { createTextCheck } from "./undecodable.ts";
 
 export interface EntryOfDelivery {
   entryId: string;
@@ -18,10 +20,13 @@ export interface EntryOfDelivery {
 
 export interface Settlement extends EntryOfDelivery {
   attempt: number;
-  kind: "success" | "retry" | "dead" | "defer";
+  /** "wait": into its endpoint's waiting list; "rewait": back to the head of it. */
+  kind: "success" | "retry" | "dead" | "defer" | "wait" | "rewait";
   delayMs: number;
-  /** The next entry (retry, defer) or the dead letter (dead). */
+  /** The next entry (retry, defer, wait, rewait) or the dead letter (dead). */
   fields: Fields | null;
+  /** Whose waiting list (wait, rewait), as `endpointOf` has it. */
+  endpoint: string;
   /** JSON for the recorder. */
   record: string | null;
 }
@@ -38,6 +43,16 @@ export interface Burial {
  * a dead letter) is withdrawn. "stale": another consumer owns or has settled the entry, so nothing was changed.
  */
 export type SettleResult = "settled" | "late" | "stale";
+
+/** So many entries go into one call of a script that reads them whole, as large as they may be. */
+const WHOLE_ENTRIES = BATCH_BYTES / MAX_PAYLOAD_BYTES;
+
+function chunksOf<Item>(items: Item[]): Item[][] {
+  const chunks: Item[][] = [];
+  for (let start = 0; start < items.length; start += WHOLE_ENTRIES)
+    chunks.push(items.slice(start, start + WHOLE_ENTRIES));
+  return chunks;
+}
 
 /** As `bury` wants it: it goes into JSON text as it is. */
 const plainText = (text: string) =>
@@ -66,6 +81,7 @@ export interface Consumer extends Omit<
 export function createConsumer(options: ReaderOptions): Consumer {
   const { commands, keys, consumer } = options;
   const reader = createGroupReader(options, keys.stream, DISPATCHERS_GROUP);
+  const checkText = createTextCheck(commands, keys.stream);
   const admit = queueScript(commands, keys, "admit");
   const heartbeat = queueScript(commands, keys, "heartbeat");
   const settle = queueScript(commands, keys, "settle");
@@ -82,10 +98,12 @@ export function createConsumer(options: ReaderOptions): Consumer {
 
   return {
     prepare: reader.prepare,
-    read: reader.read,
+    read: async (count, waitMs) => checkText(await reader.read(count, waitMs)),
     orphans: reader.orphans,
-    take: reader.take,
+    take: async (orphans, idleMs) =>
+      checkText(await reader.take(orphans, idleMs)),
     takeUnread: reader.takeUnread,
+    typicalBytes: reader.typicalBytes,
     wake: reader.wake,
     leave: reader.leave,
 
@@ -107,6 +125,7 @@ export function createConsumer(options: ReaderOptions): Consumer {
         settlement.delayMs,
         settlement.fields === null ? "" : fieldsToJson(settlement.fields),
         settlement.record ?? "",
+        settlement.endpoint,
       ]);
       const run = async () => {
         const results = await settle(DISPATCHERS_GROUP, consumer, ...args);
@@ -136,22 +155,26 @@ export function createConsumer(options: ReaderOptions): Consumer {
     },
 
     pending: async () => {
-      const entryIds = await reader.pending();
-      return Promise.all(
-        entryIds.map(async (entryId) => ({
-          entryId,
-          deliveryId: await deliveryIdOf(entryId),
-        })),
-      );
+      const pending: EntryOfDelivery[] = [];
+      for (const entryIds of chunksOf(await reader.pending())) {
+        const ids = await Promise.all(entryIds.map(deliveryIdOf));
+        for (const [i, entryId] of entryIds.entries())
+          pending.push({ entryId, deliveryId: ids[i]! });
+      }
+      return pending;
     },
 
-    release: async (entries) =>
-      entries.length === 0
-        ? 0
-        : ((await release(
-            DISPATCHERS_GROUP,
-            consumer,
-            ...flat(entries),
-          )) as number),
+    release: async (entries) => {
+      let released = 0;
+      for (const chunk of chunksOf(entries)) {
+        const count = await release(
+          DISPATCHERS_GROUP,
+          consumer,
+          ...flat(chunk),
+        );
+        released += count as number;
+      }
+      return released;
+    },
   };
 }

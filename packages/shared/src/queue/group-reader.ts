@@ -1,6 +1,7 @@
 // Reads a stream through a consumer group: new entries, and those whose reader has died.
 import type { Logger } from "pino";
 import { BLOCK_MS, isGroupMissing, type Redis } from "../redis.ts";
+import { createReadSize, sizeOfFields } from "./batch-size.ts";
 import type { Keys } from "./keys.ts";
 import { keyScript } from "./script.ts";
 
@@ -10,6 +11,8 @@ export interface StreamEntry {
   fields: string[];
   /** How often the entry was read, including this time; 1 for a new one. */
   timesRead: number;
+  /** By name the fields that are not UTF-8, and so not what their producer wrote: their bytes, in base64. */
+  undecodable?: ReadonlyMap<string, string>;
 }
 
 /** An entry that was read and that nobody has touched for a while: its reader has probably died. */
@@ -21,7 +24,10 @@ export interface Orphan {
 export interface GroupReader {
   /** Creates the stream and its group if they are missing. */
   prepare: () => Promise<void>;
-  /** Up to `count` new entries; waits for the first, at most for `waitMs` and for `BLOCK_MS`. Empty after `wake`. */
+  /**
+   * Up to `count` new entries, fewer when they are large; waits for the first, at most for `waitMs` and for `BLOCK_MS`. Empty
+   * after `wake`.
+   */
   read: (count: number, waitMs: number) => Promise<StreamEntry[]>;
   /**
    * Up to `count` entries that nobody has touched for `idleMs`, without taking them over. A page that is full is followed by
@@ -32,8 +38,10 @@ export interface GroupReader {
   take: (orphans: Orphan[], idleMs: number) => Promise<StreamEntry[]>;
   /** The same for one of them, but neither reads it nor counts as a read. Whether it is ours now. */
   takeUnread: (entryId: string, idleMs: number) => Promise<boolean>;
-  /** Both in one: takes over up to `count` entries that nobody has touched for `idleMs`. */
+  /** Both in one: takes over up to `count` entries, fewer when they are large, that nobody has touched for `idleMs`. */
   claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
+  /** The usual size of an entry of this stream, in bytes. */
+  typicalBytes: () => number;
   /** Ids of the entries this consumer has read and not acknowledged; at most 10,000. */
   pending: () => Promise<string[]>;
   /** Ends a read that is waiting. */
@@ -62,14 +70,13 @@ export function createGroupReader(
 ): GroupReader {
   const removeConsumer = keyScript(commands, "remove-consumer");
   let scanFrom = "-";
+  const createGroup = keyScript(commands, "create-group");
+  const readSize = createReadSize();
+  const learn = (entries: readonly [string, string[]][]) =>
+    readSize.learn(entries.map(([, fields]) => sizeOfFields(fields)));
 
   async function prepare(): Promise<void> {
-    try {
-      // From 0, not $: entries added before the group existed must be delivered too.
-      await commands.xgroup("CREATE", stream, group, "0", "MKSTREAM");
-    } catch (error) {
-      if (!String(error).includes("BUSYGROUP")) throw error;
-    }
+    await createGroup(stream, group);
   }
 
   async function recover(): Promise<void> {
@@ -118,9 +125,11 @@ export function createGroupReader(
       return rows.map(([entryId, , , timesRead]) => ({ entryId, timesRead }));
     });
 
-  const take: GroupReader["take"] = (wanted, idleMs) =>
-    orRecover(async () => {
-      if (wanted.length === 0) return [];
+  async function takePart(
+    wanted: Orphan[],
+    idleMs: number,
+  ): Promise<StreamEntry[]> {
+    return orRecover(async () => {
       const reply = (await commands.xclaim(
         stream,
         group,
@@ -128,7 +137,9 @@ export function createGroupReader(
         Math.ceil(idleMs),
         ...wanted.map(({ entryId }) => entryId),
       )) as ([string, string[]] | null)[];
-      const taken = new Map(reply.filter((entry) => entry !== null));
+      const entries = reply.filter((entry) => entry !== null);
+      learn(entries);
+      const taken = new Map(entries);
       const missing = wanted.filter(({ entryId }) => !taken.has(entryId));
       await forgetDeleted(missing.map(({ entryId }) => entryId));
       return wanted.flatMap(({ entryId, timesRead }) => {
@@ -138,6 +149,18 @@ export function createGroupReader(
           : [{ entryId, fields, timesRead: timesRead + 1 }];
       });
     });
+  }
+
+  const take: GroupReader["take"] = async (wanted, idleMs) => {
+    const taken: StreamEntry[] = [];
+    // Large entries are taken a few at a time.
+    for (let rest = wanted; rest.length > 0;) {
+      const part = rest.slice(0, Math.max(1, readSize.fit(rest.length)));
+      taken.push(...(await takePart(part, idleMs)));
+      rest = rest.slice(part.length);
+    }
+    return taken;
+  };
 
   return {
     prepare,
@@ -155,6 +178,7 @@ export function createGroupReader(
       );
       return taken.length > 0;
     },
+    typicalBytes: readSize.typicalBytes,
     read: (count, waitMs) =>
       orRecover(async () => {
         const reply = (await blocking.xreadgroup(
@@ -162,20 +186,23 @@ export function createGroupReader(
           group,
           consumer,
           "COUNT",
-          count,
+          readSize.fit(count),
           "BLOCK",
           Math.ceil(Math.min(waitMs, BLOCK_MS)),
           "STREAMS",
           stream,
           ">",
         )) as Reply;
-        return (reply?.[0]?.[1] ?? []).map(([entryId, fields]) => ({
+        const entries = reply?.[0]?.[1] ?? [];
+        learn(entries);
+        return entries.map(([entryId, fields]) => ({
           entryId,
           fields,
           timesRead: 1,
         }));
       }),
-    claim: async (count, idleMs) => take(await orphans(count, idleMs), idleMs),
+    claim: async (count, idleMs) =>
+      take(await orphans(readSize.fit(count), idleMs), idleMs),
     pending: () =>
       orRecover(async () => {
         const rows = (await commands.xpending(

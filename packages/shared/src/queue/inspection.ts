@@ -1,14 +1,13 @@
-// Looks into the queue without changing it: where a delivery is, and how many are where.
+// Looks into the queue without changing it: how many deliveries are where.
 import { isGroupMissing, type Redis } from "../redis.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
-/** In the stream, among the retries, in the log (its outcome is on its way to Postgres), or not in Redis. */
-export type Place = "stream" | "retry" | "log" | "nowhere";
-
 export interface QueueCounts {
   /** In the stream, and not read by any dispatcher. */
   waiting: number;
+  /** Waiting until their endpoint's share frees. */
+  waitingForShare: number;
   /** Read and not settled. */
   inFlight: number;
   retries: number;
@@ -17,10 +16,26 @@ export interface QueueCounts {
   unrecorded: number;
 }
 
+/** Bytes where nothing else is said; 0 where the server does not tell. */
+export interface MemoryUse {
+  /** Outcomes in the log, and their size. */
+  unrecorded: number;
+  unrecordedBytes: number;
+  dead: number;
+  deadBytes: number;
+  /** What the server compares with `max`. */
+  used: number;
+  /** Its `maxmemory`; 0: no limit. */
+  max: number;
+  /** Deliveries that wait outside the stream, for their retry or behind their endpoint's share. */
+  aside: number;
+}
+
 export interface Inspection {
-  locate: (deliveryId: string) => Promise<Place>;
+  memory: () => Promise<MemoryUse>;
   counts: () => Promise<QueueCounts>;
   waiting: () => Promise<number>;
+  waitingForShare: () => Promise<number>;
   inFlight: () => Promise<number>;
   retries: () => Promise<number>;
   dead: () => Promise<number>;
@@ -30,7 +45,7 @@ export interface Inspection {
 }
 
 export function createInspection(redis: Redis, keys: Keys): Inspection {
-  const locate = queueScript(redis, keys, "locate");
+  const memory = queueScript(redis, keys, "memory-use");
 
   async function inFlight(): Promise<number> {
     try {
@@ -51,32 +66,42 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
     return Math.max(0, length - read);
   }
 
+  const waitingForShare = () => redis.hlen(keys.waitingData);
   const retries = () => redis.zcard(keys.retries);
   const dead = () => redis.xlen(keys.dead);
   const unrecorded = () => redis.xlen(keys.log);
 
   return {
-    locate: async (deliveryId) => (await locate(deliveryId)) as Place,
+    memory: async () => {
+      const reply = (await memory()) as number[];
+      const [unrecorded = 0, unrecordedBytes = 0, dead = 0, deadBytes = 0] =
+        reply;
+      const [used = 0, max = 0, aside = 0] = reply.slice(4);
+      const log = { unrecorded, unrecordedBytes };
+      return { ...log, dead, deadBytes, used, max, aside };
+    },
     waiting,
+    waitingForShare,
     inFlight,
     retries,
     dead,
     unrecorded,
     counts: async () => {
-      const [waitingNow, inFlightNow, retriesNow, deadNow, unrecordedNow] =
-        await Promise.all([
-          waiting(),
-          inFlight(),
-          retries(),
-          dead(),
-          unrecorded(),
-        ]);
+      const all = await Promise.all([
+        waiting(),
+        waitingForShare(),
+        inFlight(),
+        retries(),
+        dead(),
+        unrecorded(),
+      ]);
       return {
-        waiting: waitingNow,
-        inFlight: inFlightNow,
-        retries: retriesNow,
-        dead: deadNow,
-        unrecorded: unrecordedNow,
+        waiting: all[0],
+        waitingForShare: all[1],
+        inFlight: all[2],
+        retries: all[3],
+        dead: all[4],
+        unrecorded: all[5],
       };
     },
     firstDueAt: async () => {

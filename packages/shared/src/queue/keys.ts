@@ -13,8 +13,19 @@ export interface Keys {
   log: string;
   /** Hash: delivery id → the one place where the delivery is. */
   homes: string;
+  /** Sorted set: when the tombstones among the homes expire. */
+  tombstones: string;
   /** What `homes` was called before. */
   formerHomes: string;
+  /**
+   * Sorted set: endpoint → the moment (ms since 1970) before which nothing is let out. The lists themselves are called
+   * `<this>:<endpoint>`; the scripts name them.
+   */
+  waiting: string;
+  /** Hash: delivery id → the entry's fields as JSON, for deliveries in waiting lists. */
+  waitingData: string;
+  /** Hash: endpoint → the last entry that was let out of its waiting list. */
+  letOut: string;
   bucket: string;
   epoch: string;
   /** Set while a full reconcile runs. If it is gone when the pass ends, Redis lost its data again during the pass. */
@@ -35,7 +46,11 @@ export function createKeys(streamKey: string): Keys {
     dead: companion("dead"),
     log: companion("log"),
     homes: companion("homes"),
+    tombstones: companion("tombstones"),
     formerHomes: companion("inflight"),
+    waiting: companion("waiting"),
+    waitingData: companion("waiting:data"),
+    letOut: companion("waiting:out"),
     bucket: companion("bucket"),
     epoch: companion("epoch"),
     epochCandidate: companion("epoch:candidate"),

@@ -27,7 +27,9 @@ export interface Records extends Pick<
   claim: (count: number, idleMs: number) => Promise<LogEntry[]>;
   /** Removes records that are in Postgres, and the homes that name them; resolves to the number removed. Idempotent. */
   recorded: (entries: Omit<LogEntry, "record">[]) => Promise<number>;
-  /** Turns a record that Postgres will never accept into a dead letter. `now`: ms since 1970. */
+  /** Whether this record is what its delivery waits for: the outcome that ends it. */
+  isHome: (entry: Omit<LogEntry, "record">) => Promise<boolean>;
+  /** Turns a record that Postgres will never accept into a dead letter, once. `now`: ms since 1970. */
   setAside: (entry: LogEntry, reason: string, now: number) => Promise<void>;
 }
 
@@ -41,6 +43,7 @@ export function createRecords(options: ReaderOptions): Records {
   const { commands, keys } = options;
   const reader = createGroupReader(options, keys.log, RECORDERS_GROUP);
   const removeRecorded = queueScript(commands, keys, "recorded");
+  const setAside = queueScript(commands, keys, "set-aside");
 
   const recorded: Records["recorded"] = async (entries) =>
     (await removeRecorded(
@@ -58,11 +61,12 @@ export function createRecords(options: ReaderOptions): Records {
     claim: async (count, idleMs) =>
       (await reader.claim(count, idleMs)).map(toLogEntry),
     recorded,
+    isHome: async ({ entryId, deliveryId }) =>
+      (await commands.hget(keys.homes, deliveryId)) === `log:${entryId}`,
     setAside: async (entry, reason, now) => {
-      const letter = recordLetter(entry, reason, now);
-      await commands.xadd(keys.dead, "*", ...flatten(letter));
-      // Removed at once: the batch may be repeated because of another record, which must not add this letter again.
-      await recorded([entry]);
+      const letter = flatten(recordLetter(entry, reason, now));
+      const { entryId, deliveryId } = entry;
+      await setAside(RECORDERS_GROUP, entryId, deliveryId, ...letter);
     },
   };
 }

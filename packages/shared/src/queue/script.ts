@@ -10,6 +10,7 @@ const read = (file: string) =>
 
 /** Scripts on one key of their own. All others begin with the prelude, which names the queue's keys. */
 const WITHOUT_PRELUDE = new Set([
+  "create-group",
   "lease",
   "mark",
   "remove-consumer",
@@ -31,7 +32,13 @@ function define(redis: Redis, name: string, numberOfKeys: number): Script {
 /** A script with the prelude: each call passes it the queue's keys, in the prelude's order. */
 export function queueScript(redis: Redis, keys: Keys, name: string): Script {
   const { stream, homes, retries, retriesData, log, dead, epoch } = keys;
-  const all = [stream, homes, retries, retriesData, log, dead, epoch];
+  const { tombstones, waiting, waitingData, letOut } = keys;
+  const all = [stream, homes, retries, retriesData, log, dead, epoch].concat([
+    tombstones,
+    waiting,
+    waitingData,
+    letOut,
+  ]);
   const script = define(redis, name, all.length);
   return (...args) => script(...all, ...args);
 }

@@ -1,18 +1,25 @@
 -- Settles a batch of entries: first puts the deliveries where they belong now (retries, dead, log), then acks and deletes
 -- the entries, because a script that fails half-way is not rolled back. Running it again changes nothing.
 -- ARGV  group, consumer, then per entry:
---       entryId, deliveryId, attempt, kind (success | retry | dead | defer), delayMs (retry, defer),
---       fields (JSON object: the next entry for retry and defer, the dead letter for dead, otherwise ''), record (JSON or '')
+--       entryId, deliveryId, attempt, kind (success | retry | dead | defer | wait | rewait), delayMs (retry, defer),
+--       fields (JSON object: the next entry for retry, defer, wait and rewait, the dead letter for dead, otherwise ''),
+--       record (JSON or ''), endpoint (wait, rewait: whose waiting list; rewait: at its head)
 -- Returns per entry: 1 settled, 2 late success (somebody else had taken the delivery on), 0 stale (nothing changed).
 local group, consumer = ARGV[1], ARGV[2]
+local isFull = isOutOfMemory()
 mayWriteWhenFull() -- settling frees memory
 -- A key of the wrong type must fail here, before the first write: failing later, every repeat would add another dead letter.
 redis.call('ZCARD', retries)
 redis.call('HLEN', retriesData)
+redis.call('ZCARD', waiting)
+redis.call('HLEN', waitingData)
 redis.call('XLEN', dead)
 redis.call('XLEN', log)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = present()
+
+-- A retry takes several times the memory of the entry that it replaces. So while Redis is full it holds this many. The others
+-- are left to their rows in Postgres: reconcile brings them back when there is room.
+local MOST_RETRIES_WHEN_FULL = 100
 
 -- The deliveries' homes from now on (false: none), and the settled entries. Both are written once per batch, because one
 -- call for all costs much less than one per entry: this made the script a third faster.
@@ -66,8 +73,9 @@ local function isSentAnew(deliveryId, place, home, attempt)
     for i = 1, #fields, 2 do
       if fields[i] == 'schedule_start' then start = fields[i + 1] end
     end
-  elseif place == 'retry' then
-    local ok, data = pcall(cjson.decode, redis.call('HGET', retriesData, deliveryId))
+  elseif place == 'retry' or place == 'waiting' then
+    local key = place == 'retry' and retriesData or waitingData
+    local ok, data = pcall(cjson.decode, redis.call('HGET', key, deliveryId))
     start = ok and type(data) == 'table' and data.schedule_start
   end
   return (tonumber(start) or 1) > attempt
@@ -90,6 +98,8 @@ local function settleLate(deliveryId, attempt, record)
   elseif place == 'retry' then
     redis.call('ZREM', retries, deliveryId)
     redis.call('HDEL', retriesData, deliveryId)
+  elseif place == 'waiting' then
+    redis.call('HDEL', waitingData, deliveryId)
   else
     local letter = recentDeadLetter(deliveryId)
     -- An outcome that waits to be recorded and has left no dead letter is a success already, most often this very one.
@@ -102,7 +112,7 @@ local function settleLate(deliveryId, attempt, record)
 end
 
 -- Settles one entry; returns 1, 2 or 0, as the script does.
-local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, record)
+local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, record, endpoint)
   local pending = redis.call('XPENDING', stream, group, entryId, entryId, 1)[1]
   local settled = 0
   if kind == 'success' then
@@ -114,6 +124,11 @@ local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, recor
     if kind == 'dead' then
       writeDeadLetter(fields)
       writeLog(deliveryId, record, true)
+    elseif isFull and kind == 'retry' and record ~= '' and redis.call('ZCARD', retries) >= MOST_RETRIES_WHEN_FULL then
+      writeLog(deliveryId, record, true)
+    elseif kind == 'wait' or kind == 'rewait' then
+      putInLine(endpoint, deliveryId, fields, kind == 'rewait')
+      newHomes[deliveryId] = 'waiting'
     else
       redis.call('HSET', retriesData, deliveryId, fields)
       redis.call('ZADD', retries, now + delayMs, deliveryId)
@@ -128,9 +143,9 @@ end
 
 local results = {}
 local ok, fault = pcall(function()
-  for i = 3, #ARGV, 7 do
+  for i = 3, #ARGV, 8 do
     results[#results + 1] = settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4]),
-      ARGV[i + 5], ARGV[i + 6])
+      ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
   end
 end)
 -- This runs even when one entry has failed, so that the entries settled before it get their homes and are acked.

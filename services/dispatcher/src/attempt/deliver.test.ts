@@ -11,7 +11,7 @@ import type { SendResult } from "../core/outcome.ts";
 import type { AttemptRecord } from "../core/record.ts";
 import type { Work } from "../core/work.ts";
 import { createDeliver } from "./deliver.ts";
-import type { Endpoint } from "./endpoints.ts";
+import type { Endpoint } from "./read-endpoints.ts";
 import type { SendRequest } from "./http-sender.ts";
 import { SAMPLE_DELIVERY as delivery } from "../sample-delivery.ts";
 
@@ -23,6 +23,8 @@ const workOf = (changes: Partial<Delivery>): Work => ({
   entryId: `${NOW - 1000}-0`,
   delivery: { ...delivery, ...changes },
   endpoint: "x",
+  origin: null,
+  hasWaited: false,
   isParsed: true,
 });
 const endpoint: Endpoint = {
@@ -30,6 +32,7 @@ const endpoint: Endpoint = {
   secret: null,
   headers: null,
   isActive: true,
+  updatedAt: null,
 };
 const answer = (
   status: number,
@@ -55,8 +58,9 @@ function setUp(options: {
     [];
   const buried: Burial[] = [];
   const disabled: string[] = [];
+  const held: [string, number][] = [];
   let now = NOW;
-  const { deliver, defer, giveUp } = createDeliver({
+  const { deliver, wait, defer, giveUp } = createDeliver({
     sealer,
     schedule: [5, 25],
     jitter: 0.1,
@@ -64,6 +68,7 @@ function setUp(options: {
     random: () => 0.5,
     endpoints: {
       find: async () => options.find?.() ?? null,
+      originOf: () => null,
       disable: (endpointId) => {
         disabled.push(endpointId);
       },
@@ -98,6 +103,9 @@ function setUp(options: {
         steps.push("report deferred");
       },
     },
+    hold: (endpoint, ms) => {
+      held.push([endpoint, ms]);
+    },
   });
   return {
     sealer,
@@ -107,6 +115,8 @@ function setUp(options: {
     buried,
     reports,
     disabled,
+    held,
+    wait,
     defer,
     giveUp,
     deliverWork: (work: Work) => deliver(work, () => steps.push("onSend")),
@@ -161,13 +171,40 @@ test.each([
   },
 );
 
-test("an answer that asks for a longer pause is obeyed", async () => {
-  const { deliver, settlements } = setUp({
+test("an answer that asks for a longer pause is obeyed, and holds back its endpoint", async () => {
+  const { deliver, settlements, held } = setUp({
     result: answer(429, { "retry-after": "60" }),
   });
   await deliver();
   expect(settlements).toMatchObject([{ kind: "retry", delayMs: 60_000 }]);
+  expect(held).toEqual([["x", 60_000]]);
 });
+
+test.each([answer(500), answer(200, { "retry-after": "60" })])(
+  "an answer that asks for no pause, or that took the delivery, holds back nothing",
+  async (result) => {
+    const { deliver, held } = setUp({ result });
+    await deliver();
+    expect(held).toEqual([]);
+  },
+);
+
+test.each([
+  [false, "wait"],
+  [true, "rewait"],
+] as const)(
+  "a delivery that must wait keeps its attempt, and goes back to where it stood in line: %s",
+  async (hasWaited, kind) => {
+    const { wait, steps, settlements } = setUp({});
+    await wait({ ...workOf({ attempt: 2, secret: "plain" }), hasWaited });
+    expect(steps).toEqual(["report deferred", "settle"]);
+    expect(settlements).toMatchObject([
+      { kind, endpoint: "x", attempt: 2, delayMs: 0, record: null },
+    ]);
+    expect(settlements[0]!.fields).toMatchObject({ attempt: "2" });
+    expect(settlements[0]!.fields!["secret"]).not.toBe("plain");
+  },
+);
 
 test("a delivery whose last attempt fails becomes a dead letter with its own fields", async () => {
   const { deliver, settlements } = setUp({ result: answer(503) });
@@ -188,8 +225,10 @@ test("a delivery whose last attempt fails becomes a dead letter with its own fie
 
 test.each([
   [answer(500), "answered"],
+  [answer(429), "busy"],
   [failure("network"), "failed"],
   [failure("timeout"), "timeout"],
+  [{ ...answer(200), isCutShort: true }, "timeout"],
   [failure("blocked"), "not asked"],
 ] as const)("after %j the endpoint counts as %s", async (result, health) => {
   const { deliver } = setUp({ result });
@@ -397,3 +436,46 @@ test("what is given up becomes a dead letter with the entry's own fields, withou
     },
   ]);
 });
+
+test.each([
+  ["whsec_", "secret: must hold at least 16 bytes of base64 after whsec_"],
+  ["whsec_!!!!", "secret: must be base64 after whsec_"],
+  ["whsec_AAAA", "secret: must hold at least 16 bytes of base64 after whsec_"],
+])(
+  "a secret that would give an empty or short key, like %s, ends the delivery without sending, whoever set it",
+  async (secret, reason) => {
+    const ofEndpoint = setUp({ find: () => ({ ...endpoint, secret }) });
+    await ofEndpoint.deliver({ endpointId: ENDPOINT_ID });
+    const ofProducer = setUp({});
+    await ofProducer.deliver({ secret });
+    const sealed = setUp({});
+    await sealed.deliver({ secret: sealed.sealer.seal(secret) });
+    for (const { sent, settlements } of [ofEndpoint, ofProducer, sealed]) {
+      expect(sent).toEqual([]);
+      expect(settlements).toMatchObject([{ kind: "dead", fields: { reason } }]);
+    }
+  },
+);
+
+test("an empty secret that was sealed signs nothing", async () => {
+  const { deliver, sealer, sent, settlements } = setUp({});
+  await deliver({ secret: sealer.seal("") });
+  expect(sent).toEqual([]);
+  expect(settlements).toMatchObject([
+    { kind: "dead", fields: { reason: "secret: must not be empty" } },
+  ]);
+});
+
+test.each(["[]", "42", '{"x-token":"abc\\n"}', '{"Content-Type":"text/xml"}'])(
+  "headers that HTTP does not allow, %s, end the delivery without sending",
+  async (headers) => {
+    const { deliver, sent, settlements } = setUp({
+      find: () => ({ ...endpoint, headers }),
+    });
+    await deliver({ endpointId: ENDPOINT_ID });
+    expect(sent).toEqual([]);
+    expect(settlements).toMatchObject([
+      { kind: "dead", fields: { reason: expect.stringMatching(/^headers: /) } },
+    ]);
+  },
+);

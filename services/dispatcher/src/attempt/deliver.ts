@@ -14,6 +14,7 @@ import {
   planOf,
   settlementOf,
   type SettlementOptions,
+  waitSettlement,
 } from "../core/settlement.ts";
 import type { EndpointHealth } from "../core/share.ts";
 import type { Work } from "../core/work.ts";
@@ -31,6 +32,8 @@ export interface DeliverDependencies {
   schedule: RetrySchedule;
   jitter: number;
   report: Report;
+  /** The receiver wants nothing for so long (Retry-After). */
+  hold: (endpoint: string, ms: number) => void;
   now: () => number;
   /** In [0, 1). */
   random: () => number;
@@ -40,7 +43,9 @@ export interface DeliverDependencies {
 export interface Deliver {
   /** Sends and settles. `onSend` is called when a request follows. */
   deliver: (work: Work, onSend: () => void) => Promise<EndpointHealth>;
-  /** Puts the delivery off without an attempt. */
+  /** Puts the delivery into its endpoint's waiting list. */
+  wait: (work: Work) => Promise<void>;
+  /** Puts the delivery off without an attempt, until a moment that is known. */
   defer: (work: Work, delayMs: number, isReserved: boolean) => Promise<void>;
   /** Ends a delivery without sending it. `entryFields` become its dead letter. */
   giveUp: (
@@ -54,7 +59,10 @@ export interface Deliver {
 const LOOKUP_DEFER_MS = 5000;
 
 function healthOf(result: SendResult): EndpointHealth {
-  if (result.kind === "answer") return "answered";
+  if (result.kind === "answer") {
+    if (result.isCutShort === true) return "timeout";
+    return result.status === 429 ? "busy" : "answered";
+  }
   switch (result.errorType) {
     case "network":
       return "failed";
@@ -83,7 +91,7 @@ function unsent(error: string, now: number): Attempt {
 
 export function createDeliver(dependencies: DeliverDependencies): Deliver {
   const { endpoints, sender, settler, sealer, report } = dependencies;
-  const { schedule, jitter, now, random } = dependencies;
+  const { schedule, jitter, hold, now, random } = dependencies;
   const settlementOptions: SettlementOptions = { schedule, seal: sealer.seal };
   const findTarget = createFindTarget(endpoints, sealer);
 
@@ -154,6 +162,10 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
   }
 
   return {
+    wait: async (work) => {
+      report.deferred();
+      await settler.settle(waitSettlement(work, settlementOptions));
+    },
     defer,
     deliver: async (work, onSend) => {
       const { delivery } = work;
@@ -182,6 +194,8 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
       const isGone = outcome.kind === "final" && outcome.isGone;
       if (isGone && delivery.endpointId !== null)
         endpoints.disable(delivery.endpointId);
+      if (outcome.kind === "retryable" && outcome.retryAfterMs !== null)
+        hold(work.endpoint, outcome.retryAfterMs);
       await settle(made, attempt, decision, null);
       return healthOf(attempt.result);
     },

@@ -15,6 +15,7 @@ const settlement = (entryId: string): Settlement => ({
   kind: "success",
   delayMs: 0,
   fields: null,
+  endpoint: "",
   record: "{}",
 });
 

@@ -1,6 +1,7 @@
 // Settles entries, many per call. An attempt is over only when it is settled, so its slot stays taken until then:
 // while Redis is away the dispatcher stops by itself, and goes on when Redis is back.
 import { createBatcher } from "@pipeline/shared/batcher";
+import { BATCH_BYTES, sizeOf } from "@pipeline/shared/queue/batch-size";
 import { errorMessage } from "@pipeline/shared/errors";
 import { abortableSleep, insist } from "@pipeline/shared/loop";
 import type { Logger } from "@pipeline/shared/logger";
@@ -54,6 +55,13 @@ function isRefusal(error: unknown): boolean {
   );
 }
 
+/** Nearly all of it is the payload, in the next entry or the dead letter and in the first record. */
+function sizeOfSettlement({ fields, record }: Settlement): number {
+  let size = sizeOf(record ?? "");
+  for (const name in fields) size += sizeOf(fields[name]!);
+  return size;
+}
+
 /** The script failed on one of several settlements. When each is tried alone, the others go through. */
 class RefusedTogether extends Error {
   override readonly name = "RefusedTogether";
@@ -96,6 +104,8 @@ export function createSettler({ queue, logger, now }: SettlerOptions): Settler {
 
   const batcher = createBatcher<Settlement, SettleResult>({
     maxItems: BATCH_ITEMS,
+    maxBytes: BATCH_BYTES,
+    sizeOf: sizeOfSettlement,
     delayMs: BATCH_DELAY_MS,
     maxConcurrent: CONCURRENT_BATCHES,
     maxConcurrentPartial: CONCURRENT_BATCHES,

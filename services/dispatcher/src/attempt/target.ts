@@ -1,9 +1,10 @@
 // Where an attempt goes and with what: the endpoint's present settings, or the entry's own if it names no known endpoint.
+import { parseCustomHeaders } from "@pipeline/shared/custom-headers";
 import { type Delivery, isHttpUrl } from "@pipeline/shared/entries";
 import { hasCode } from "@pipeline/shared/errors";
 import type { Sealer } from "@pipeline/shared/seal";
+import { secretFault } from "@pipeline/shared/signing-secret";
 import type { Endpoints } from "./endpoints.ts";
-import { parseCustomHeaders } from "../core/request.ts";
 
 export type Target =
   | {
@@ -58,6 +59,8 @@ export function createFindTarget(endpoints: Endpoints, sealer: Sealer) {
       settings.secret === null ? null : sealer.open(settings.secret);
     if (settings.secret !== null && secret === null)
       return invalid("secret: was not sealed with this WEBHOOK_ENCRYPTION_KEY");
+    const fault = secret === null ? null : secretFault(secret);
+    if (fault !== null) return invalid(`secret: ${fault}`);
     const headers =
       settings.headers === null ? null : sealer.open(settings.headers);
     if (settings.headers !== null && headers === null)

@@ -12,6 +12,12 @@ test.each([
   ["2606:4700:4700::1111"],
   ["2001:4860:4860::8888"],
   ["::ffff:8.8.8.8"],
+  ["64:ff9b::8.8.8.8"],
+  ["64:ff9b::808:808"],
+  ["64:ff9b:1::8.8.8.8"],
+  ["2002:808:808::1"],
+  // Server 8.8.8.8, client 1.1.1.1.
+  ["2001:0:808:808:0:0:fefe:fefe"],
 ])("%s is public and allowed", (address) => {
   expect(isAllowedAddress(address, [])).toBe(true);
 });
@@ -65,6 +71,16 @@ test.each([
   ["64:ff9b:1::7f00:1", "local NAT64"],
   ["2002:7f00:1::", "6to4"],
   ["2002:a9fe:a9fe::1", "6to4"],
+  ["64:ff9b::a00:1", "NAT64"],
+  ["64:ff9b::a83f:8110", "NAT64, in public space"],
+  ["64:ff9b::", "NAT64"],
+  ["64:ff9b:0:1::8.8.8.8", "outside of NAT64"],
+  ["64:ff9b:1::a9fe:a9fe", "local NAT64"],
+  ["64:ff9b:1:a9fe:0:a9fe::", "local NAT64, in another place"],
+  ["64:ff9b:1:a9fe:0:a9fe:808:808", "local NAT64, in two places"],
+  ["2002:a83f:8110::1", "6to4, in public space"],
+  ["2001:0:808:808:0:0:80ff:fffe", "Teredo, the client 127.0.0.1"],
+  ["2001:0:7f00:1:0:0:fefe:fefe", "Teredo, the server 127.0.0.1"],
 ])("%s hides an IPv4 address (%s) and is refused", (address) => {
   expect(isAllowedAddress(address, [])).toBe(false);
 });
@@ -103,6 +119,13 @@ test("an allowed IPv4 network says nothing of IPv6 addresses that hide it", () =
   const allowed = parseNetworks("127.0.0.0/8")!;
   expect(isAllowedAddress("127.0.0.1", allowed)).toBe(true);
   expect(isAllowedAddress("::1", allowed)).toBe(false);
+  expect(isAllowedAddress("64:ff9b::7f00:1", allowed)).toBe(false);
+  expect(isAllowedAddress("2002:7f00:1::1", allowed)).toBe(false);
+});
+
+test("an allowed IPv6 network opens the addresses in it, whatever they carry", () => {
+  const allowed = parseNetworks("64:ff9b:1::/48")!;
+  expect(isAllowedAddress("64:ff9b:1::7f00:1", allowed)).toBe(true);
   expect(isAllowedAddress("64:ff9b::7f00:1", allowed)).toBe(false);
 });
 

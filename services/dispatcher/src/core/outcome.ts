@@ -9,6 +9,8 @@ export interface HttpAnswer {
   headers: Record<string, string>;
   /** The beginning of the body, at most 1000 characters. */
   body: string;
+  /** The deadline came before its end. */
+  isCutShort?: true;
 }
 
 export interface SendFailure {

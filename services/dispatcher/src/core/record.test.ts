@@ -35,6 +35,7 @@ const answer = (
 ): SendResult => ({ kind: "answer", status, headers, body: "a body" });
 const delivered: RecordInput = {
   delivery,
+  url: "https://x.test/hook",
   row: null,
   startedAt,
   durationMs: 12.4,
@@ -121,6 +122,19 @@ test("of the response's headers only the useful ones are kept, cut to a length",
   });
 });
 
+test.each([
+  ["https://y.test/hooks/secret?token=1", "https://y.test/***"],
+  ["https://user:secret@y.test/", "https://y.test/"],
+  ["/hooks/secret", "https://x.test/***"],
+  ["secret", "https://x.test/***"],
+  ["//y.test/secret", "https://y.test/***"],
+  ["app:secret", "app:***"],
+  ["https://[secret", "(invalid URL)"],
+])("a redirect to %j is kept as %j", (location, shown) => {
+  const { response_headers } = recordOf({ result: answer(302, { location }) });
+  expect(response_headers).toEqual({ location: shown });
+});
+
 test("errors are cut to 1000 characters", () => {
   const { error } = recordOf({
     outcome: { ...retryable, error: "x".repeat(5000) },
@@ -137,7 +151,10 @@ test("410 disables the endpoint it came from, and nothing without an endpoint", 
     isGone: true,
   };
   const changes = { result: answer(410), outcome: gone, decision: dead };
-  expect(recordOf(changes).disable_endpoint).toBe("e-1");
+  expect(recordOf(changes)).toMatchObject({
+    disable_endpoint: "e-1",
+    answered_url: "https://x.test/hook",
+  });
   const noEndpoint = { ...delivery, endpointId: null };
   expect(recordOf({ ...changes, delivery: noEndpoint })).not.toHaveProperty(
     "disable_endpoint",
@@ -178,6 +195,9 @@ test("what Postgres cannot hold is taken out of the payload and of the response"
     result: { ...answer(200), body: "x\0y" } as SendResult,
   });
   expect(record.delivery?.["payload"]).toBe(String.raw`{"a":"\ufffd"}`);
+  expect(record.delivery?.["payload_text"]).toBe(
+    String.raw`{"a":"\u0000\ud800"}`,
+  );
   expect(record.response_body).toBe("xy");
 });
 

@@ -1,5 +1,6 @@
 // The record of an attempt, as the database function `record_attempts` reads it.
 import type { Delivery } from "@pipeline/shared/entries";
+import { maskUrl } from "@pipeline/shared/mask-url";
 import { isoTime } from "@pipeline/shared/timestamp";
 import type { Decision } from "./decide.ts";
 import type { ErrorType, Outcome, SendResult } from "./outcome.ts";
@@ -19,12 +20,16 @@ export interface AttemptRecord {
   retry_at?: string;
   signature?: string;
   disable_endpoint?: string;
+  /** With `disable_endpoint`: the endpoint is left alone if it has been given another URL since. */
+  answered_url?: string;
   /** The row to make first; left out when ingest has made it. */
   delivery?: Row;
 }
 
 export interface RecordInput {
   delivery: Delivery;
+  /** Where it was sent; null when it was not. */
+  url: string | null;
   /** See `rowOf`. */
   row: Row | null;
   /** Ms since 1970. */
@@ -51,11 +56,26 @@ const KEPT_HEADERS = [
 const LONGEST_HEADER = 500;
 const LONGEST_ERROR = 1000;
 
-function keptHeaders(headers: Record<string, string>): Record<string, string> {
+/** Where a receiver redirects to may be a credential like the URL itself. It may be relative to `url`. */
+function maskLocation(location: string, url: string | null): string | null {
+  const target = URL.parse(location, url ?? undefined);
+  if (target === null) return maskUrl(location);
+  // An app's own scheme has no origin to show.
+  return target.origin === "null"
+    ? `${target.protocol}***`
+    : maskUrl(target.href);
+}
+
+function keptHeaders(
+  headers: Record<string, string>,
+  url: string | null,
+): Record<string, string> {
   const kept: Record<string, string> = {};
   for (const name of KEPT_HEADERS) {
     const value = headers[name];
-    if (value !== undefined) kept[name] = value.slice(0, LONGEST_HEADER);
+    if (value === undefined) continue;
+    const shown = name === "location" ? maskLocation(value, url) : value;
+    if (shown !== null) kept[name] = shown.slice(0, LONGEST_HEADER);
   }
   return kept;
 }
@@ -67,6 +87,7 @@ export function rowOf(
   createdAt: number,
 ): Row | null {
   if (delivery.isPersisted) return null;
+  const payload = storableJson(delivery.payload);
   return {
     lead_id: delivery.leadId,
     client_id: delivery.clientId,
@@ -74,7 +95,9 @@ export function rowOf(
     event: delivery.event,
     format: delivery.format,
     webhook_url: delivery.webhookUrl,
-    payload: storableJson(delivery.payload),
+    payload,
+    // What was sent, and is sent again, where the text of the record cannot say it.
+    ...(payload !== delivery.payload && { payload_text: delivery.payload }),
     secret: delivery.secret,
     headers: delivery.headers,
     max_attempts: maxAttempts,
@@ -97,7 +120,7 @@ export function attemptRecord(attempt: RecordInput): string {
   if (result.kind === "answer") {
     record.response_status = result.status;
     record.response_body = result.body;
-    record.response_headers = keptHeaders(result.headers);
+    record.response_headers = keptHeaders(result.headers, attempt.url);
   }
   if (outcome.kind !== "delivered") {
     record.error = outcome.error.slice(0, LONGEST_ERROR);
@@ -112,6 +135,7 @@ export function attemptRecord(attempt: RecordInput): string {
     delivery.endpointId !== null
   ) {
     record.disable_endpoint = delivery.endpointId;
+    if (attempt.url !== null) record.answered_url = attempt.url;
   }
   if (attempt.row !== null) record.delivery = attempt.row;
   return storableJson(JSON.stringify(record));
@@ -119,7 +143,7 @@ export function attemptRecord(attempt: RecordInput): string {
 
 /**
  * A record that the database refused, without the texts that came from outside, so that at least the outcome is kept. A
- * payload that jsonb cannot hold is kept as a JSON string.
+ * payload that it cannot hold is kept as a JSON string.
  */
 export function plainRecord(
   record: AttemptRecord,
@@ -136,11 +160,13 @@ export function plainRecord(
     .slice(0, LONGEST_ERROR);
   if (record.status !== "success") plain.error = error;
   if (record.delivery === undefined) return plain;
+  const {
+    payload,
+    payload_text: text = payload,
+    ...delivery
+  } = record.delivery;
   return {
     ...plain,
-    delivery: {
-      ...record.delivery,
-      payload: JSON.stringify(String(record.delivery["payload"])),
-    },
+    delivery: { ...delivery, payload: JSON.stringify(String(text)) },
   };
 }

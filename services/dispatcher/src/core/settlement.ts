@@ -28,7 +28,10 @@ export interface SettlementOptions {
 }
 
 /** The delivery in the form that may be stored in Redis and Postgres. */
-function sealed(delivery: Delivery, seal: (text: string) => string): Delivery {
+export function sealed(
+  delivery: Delivery,
+  seal: (text: string) => string,
+): Delivery {
   const { secret, headers } = delivery;
   return {
     ...delivery,
@@ -72,6 +75,7 @@ export function settlementOf(
     attempt: delivery.attempt,
     delayMs: 0,
     fields: null,
+    endpoint: "",
     record: attemptRecord({
       ...attempt,
       delivery: stored,
@@ -116,6 +120,24 @@ export function deferral(
     kind: "defer",
     delayMs,
     fields: toFields({ ...sealed(delivery, seal), isReserved }),
+    endpoint: "",
+    record: null,
+  };
+}
+
+/** Into its endpoint's waiting list, and back to the head of it when it comes from there. */
+export function waitSettlement(
+  { entryId, delivery, endpoint, hasWaited }: Work,
+  { seal }: Pick<SettlementOptions, "seal">,
+): Settlement {
+  return {
+    entryId,
+    deliveryId: delivery.id,
+    attempt: delivery.attempt,
+    kind: hasWaited ? "rewait" : "wait",
+    delayMs: 0,
+    fields: toFields(sealed(delivery, seal)),
+    endpoint,
     record: null,
   };
 }

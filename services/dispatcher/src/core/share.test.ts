@@ -1,170 +1,341 @@
-import { expect, test } from "vitest";
-import { createShare, type Share } from "./share.ts";
+import { describe, expect, test } from "vitest";
+import {
+  createShare,
+  type Destination,
+  type EndpointHealth,
+  type Share,
+} from "./share.ts";
 
-const half = () => 0.5;
 const SLOTS = 8;
-const newGate = () => createShare(SLOTS, half);
-const fill = (gate: Share, endpoint: string, now: number) => {
+const ALL_BUT_A_QUARTER = 6;
+
+const at = (origin: string, path = ""): Destination => ({
+  endpoint: `${origin}/${path}`,
+  origin,
+});
+const A = at("a");
+
+/** How many attempts begin at once. */
+function fill(share: Share, destination: Destination, now: number): number {
   let count = 0;
-  while (gate.ask(endpoint, now).kind === "go") count++;
+  while (count < 1000 && share.ask(destination, now) === "go") count++;
   return count;
-};
-/** A gate at which `endpoint` has just answered after `ms`, and which has seen another endpoint. */
-function answering(endpoint: string, ms: number, now: number): Share {
-  const gate = newGate();
-  gate.ask("other", now - ms);
-  gate.leave("other", now - ms, now - ms, "answered");
-  gate.ask(endpoint, now - ms);
-  gate.leave(endpoint, now - ms, now, "answered");
-  return gate;
 }
 
-test("an endpoint that is alone may take every slot", () => {
-  const gate = newGate();
-  for (let n = 0; n < SLOTS; n++)
-    expect(gate.ask("a", 0)).toEqual({ kind: "go" });
-});
+function pass(
+  share: Share,
+  destination: Destination,
+  from: number,
+  to: number,
+  health: EndpointHealth,
+): void {
+  expect(share.ask(destination, from)).toBe("go");
+  share.leave(destination, from, to, health);
+}
 
-test("an endpoint is alone again when no other was seen for a minute", () => {
-  const gate = newGate();
-  gate.ask("b", 0);
-  expect(fill(gate, "a", 60_000)).toBe(1);
-  gate.leave("a", 60_000, 60_001, "not asked");
-  expect(fill(gate, "a", 60_001)).toBe(SLOTS);
-});
+/** One that has answered in `ms` just before `now`. */
+function answering(destination: Destination, ms: number, now: number): Share {
+  const share = createShare(SLOTS);
+  pass(share, destination, now - ms, now, "answered");
+  return share;
+}
 
-test("a new endpoint beside others gets an eighth of the slots, and the rest of its work waits here", () => {
-  const gate = newGate();
-  gate.ask("b", 0);
-  expect(gate.ask("a", 1)).toEqual({ kind: "go" });
-  expect(gate.ask("a", 1)).toEqual({ kind: "park" });
-});
-
-test("an endpoint that answers gets all but a quarter of the slots, and the rest of its work waits here", () => {
-  const gate = answering("a", 50, 1000);
-  expect(fill(gate, "a", 1000)).toBe(6);
-  expect(gate.ask("a", 1000)).toEqual({ kind: "park" });
-});
-
-test("work of an endpoint that answers slowly does not wait here for longer than half a second", () => {
-  const gate = answering("a", 3000, 4000);
-  expect(fill(gate, "a", 4000)).toBe(6);
-  gate.leave("a", 4000, 4000, "not asked");
-  gate.ask("a", 4000);
-  // Six slots of 3 s each: one comes free every half second.
-  expect(gate.ask("a", 4000, 0)).toEqual({ kind: "park" });
-  expect(gate.ask("a", 4000, 1)).toMatchObject({ kind: "defer" });
-});
-
-test("a slot that is left is free again", () => {
-  const gate = answering("a", 50, 1000);
-  fill(gate, "a", 1000);
-  gate.leave("a", 1000, 1001, "answered");
-  expect(gate.ask("a", 1001)).toEqual({ kind: "go" });
-  expect(gate.ask("a", 1001)).toEqual({ kind: "park" });
-});
-
-test("an attempt without an answer for a second makes a new endpoint suspect", () => {
-  const gate = newGate();
-  gate.ask("b", 0);
-  gate.ask("a", 0);
-  expect(gate.isSuspect("a", 1000)).toBe(false);
-  expect(gate.isSuspect("a", 1001)).toBe(true);
-  expect(gate.ask("a", 1001).kind).toBe("defer");
-});
-
-test("an endpoint that takes its time is suspect after four times its usual answer time only", () => {
-  const gate = answering("a", 2000, 10_000);
-  gate.ask("a", 10_000);
-  expect(gate.isSuspect("a", 18_000)).toBe(false);
-  expect(gate.isSuspect("a", 18_001)).toBe(true);
-});
-
-test("the usual answer time follows the recent answers", () => {
-  const gate = answering("a", 2000, 10_000);
-  for (let n = 0; n < 20; n++) {
-    gate.ask("a", 10_000);
-    gate.leave("a", 10_000, 10_010, "answered");
-  }
-  gate.ask("a", 20_000);
-  expect(gate.isSuspect("a", 21_001)).toBe(true);
-});
-
-test.each([
-  ["a timeout", "timeout", 30],
-  ["a slow failure", "failed", 251],
-] as const)(
-  "after %s an endpoint is suspect until it answers again",
-  (_, health, ms) => {
-    const gate = answering("a", 50, 1000);
-    gate.ask("a", 1000);
-    gate.leave("a", 1000, 1000 + ms, health);
-    expect(gate.isSuspect("a", 2000)).toBe(true);
-    expect(fill(gate, "a", 2000)).toBe(1);
-    gate.leave("a", 2000, 2001, "answered");
-    expect(gate.isSuspect("a", 2001)).toBe(false);
-    expect(fill(gate, "a", 2001)).toBe(6);
-  },
-);
-
-test("an attempt that never reached the endpoint says nothing of it", () => {
-  const gate = newGate();
-  gate.ask("b", 0);
-  gate.ask("a", 0);
-  gate.leave("a", 0, 1, "not asked");
-  expect(gate.isSuspect("a", 1)).toBe(false);
-  expect(fill(gate, "a", 1)).toBe(1);
-});
-
-test("deferred deliveries are spaced, each at least a quarter of a second away and none beyond a minute", () => {
-  const gate = newGate();
-  gate.ask("b", 0);
-  gate.ask("a", 0);
-  const delays = Array.from({ length: 200 }, () => {
-    const answer = gate.ask("a", 2000);
-    return answer.kind === "defer" ? answer.delayMs : Number.NaN;
+describe("one endpoint", () => {
+  test("that is new gets an eighth of the slots, at least one", () => {
+    expect(fill(createShare(5), A, 0)).toBe(1);
+    expect(fill(createShare(128), A, 0)).toBe(16);
   });
-  for (const delayMs of delays) {
-    expect(delayMs).toBeGreaterThanOrEqual(0.75 * 250);
-    expect(delayMs).toBeLessThanOrEqual(60_000);
+
+  test("that answers gets all but a quarter of the slots", () => {
+    const share = answering(A, 50, 1000);
+    expect(fill(share, A, 1000)).toBe(ALL_BUT_A_QUARTER);
+    share.leave(A, 1000, 1010, "answered");
+    expect(fill(share, A, 1010)).toBe(1);
+  });
+
+  test("that takes longer than a second to answer for the first time is sick, and its deliveries wait in Redis", () => {
+    const share = createShare(16);
+    expect(fill(share, A, 0)).toBe(2);
+    share.leave(A, 0, 900, "not asked");
+    expect(share.ask(A, 1001)).toBe("go");
+    expect(share.ask(A, 1001)).toBe("wait");
+  });
+
+  test.each([
+    ["a timeout", "timeout", 30],
+    ["a slow failure", "failed", 251],
+  ] as const)("after %s is sick until it answers again", (_, health, ms) => {
+    const share = answering(A, 50, 1000);
+    pass(share, A, 1000, 1000 + ms, health);
+    expect(fill(share, A, 2000)).toBe(1);
+    share.leave(A, 2000, 2001, "answered");
+    expect(fill(share, A, 2001)).toBe(ALL_BUT_A_QUARTER);
+  });
+
+  test("that was not asked remains as it was", () => {
+    const share = createShare(16);
+    pass(share, A, 0, 5000, "not asked");
+    expect(fill(share, A, 5000)).toBe(2);
+  });
+
+  test("whose request begins later is judged from then on", () => {
+    const share = createShare(16);
+    expect(share.ask(A, 0)).toBe("go");
+    share.restart(A, 0, 5000);
+    expect(share.ask(A, 5500)).toBe("go");
+    share.review(6100);
+    expect(share.aside()).toBe(1);
+    share.leave(A, 5000, 6200, "answered");
+    expect(share.aside()).toBe(0);
+  });
+});
+
+describe("what waits here, and what in Redis", () => {
+  test("the rest of an endpoint that answers fast waits here", () => {
+    const share = answering(A, 50, 1000);
+    fill(share, A, 1000);
+    expect(share.ask(A, 1000)).toBe("park");
+  });
+
+  test("of one that answers slowly only what begins within half a second", () => {
+    const share = answering(A, 2900, 4000);
+    fill(share, A, 4000);
+    // Six slots of 2.9 s each: one comes free nearly every half second.
+    expect(share.ask(A, 4000, 0)).toBe("park");
+    expect(share.ask(A, 4000, 1)).toBe("wait");
+  });
+
+  test("of a new one only while its first answer may come fast", () => {
+    const share = createShare(SLOTS);
+    share.ask(A, 0);
+    expect(share.ask(A, 250)).toBe("park");
+    expect(share.ask(A, 251)).toBe("wait");
+  });
+
+  test("what waits here for new endpoints leaves the slots that the new must leave", () => {
+    const share = createShare(SLOTS); // four of them
+    share.ask(A, 0);
+    expect(share.ask(A, 0, 2)).toBe("park");
+    expect(share.ask(A, 0, 3)).toBe("wait");
+    expect(share.ask(A, 0, 0, 3)).toBe("wait");
+  });
+
+  test("nothing waits here for one that pushes back or is held", () => {
+    const share = answering(A, 50, 1000);
+    pass(share, A, 1000, 1010, "busy");
+    expect(share.ask(A, 1020)).toBe("wait");
+    const other = answering(A, 50, 1000);
+    other.hold(A.endpoint, 1000, 60_000);
+    expect(other.ask(A, 60_999)).toBe("wait");
+    expect(other.ask(A, 61_000)).toBe("go");
+  });
+});
+
+describe("the endpoints of one origin", () => {
+  test("share what one endpoint would get, while nothing answers there", () => {
+    const share = createShare(SLOTS);
+    for (let n = 0; n < 40; n++) share.ask(at("a", `${n}`), 0);
+    expect(share.ask(at("a", "0"), 0)).not.toBe("go");
+    expect(share.ask(at("b"), 0)).toBe("go");
+  });
+
+  test("share all but a quarter of the slots when they answer", () => {
+    const share = createShare(SLOTS);
+    for (let n = 0; n < 20; n++) pass(share, at("a", `${n}`), 0, 5, "answered");
+    let count = 0;
+    for (let n = 0; n < 20; n++)
+      if (share.ask(at("a", `${n}`), 10) === "go") count++;
+    expect(count).toBe(ALL_BUT_A_QUARTER);
+  });
+
+  test("do not slow each other down when one of them hangs and the others answer", () => {
+    const share = createShare(SLOTS);
+    const hanging = at("a", "hanging");
+    const other = at("a", "other");
+    pass(share, other, 0, 50, "answered");
+    expect(share.ask(hanging, 100)).toBe("go");
+    for (let now = 100; now < 10_000; now += 100) {
+      share.review(now);
+      pass(share, other, now, now + 50, "answered");
+    }
+    expect(fill(share, other, 10_050)).toBe(ALL_BUT_A_QUARTER - 1);
+    expect(share.ask(hanging, 10_050)).toBe("wait");
+  });
+
+  test("get a chance though one of them has hung since they answered last", () => {
+    const share = createShare(SLOTS);
+    const hanging = at("a", "hanging");
+    const other = at("a", "other");
+    pass(share, other, 0, 50, "answered");
+    expect(share.ask(hanging, 100)).toBe("go");
+    expect(share.ask(other, 5000)).toBe("go");
+    expect(share.ask(other, 5000)).toBe("wait");
+    share.leave(other, 5000, 5050, "answered");
+    expect(fill(share, other, 5050)).toBe(ALL_BUT_A_QUARTER - 1);
+  });
+
+  test("slow down together when the host refuses connections", () => {
+    const share = createShare(SLOTS);
+    const another = at("a", "another");
+    pass(share, at("a", "0"), 0, 5, "failed");
+    expect(share.rooms([another], 5)).toEqual([1]);
+    pass(share, at("a", "1"), 5, 10, "failed");
+    expect(share.rooms([another], 1009)).toEqual([0]);
+    expect(share.rooms([another], 1010)).toEqual([1]);
+  });
+
+  test("do not slow down when a single one of them is refused and the others answer", () => {
+    const share = createShare(SLOTS);
+    const refused = at("a", "refused");
+    const other = at("a", "other");
+    for (let now = 0; now < 60_000; now += 50) {
+      pass(share, other, now, now + 20, "answered");
+      if (now % 1500 === 0 && share.ask(refused, now + 20) === "go")
+        share.leave(refused, now + 20, now + 25, "failed");
+    }
+    expect(share.rooms([other], 60_000)).toEqual([ALL_BUT_A_QUARTER]);
+  });
+});
+
+describe("all that are new or sick", () => {
+  /** New endpoints that hang, one after another, as many as may begin, in the order of a dispatcher: `review` in between. */
+  function hangAll(slots: number, forMs: number) {
+    const share = createShare(slots);
+    let running = 0;
+    let fewestFree = slots;
+    const free = () => slots - Math.max(0, running - share.aside());
+    for (let now = 0, n = 0; now < forMs; now += 50) {
+      if (now % 250 === 0) share.review(now);
+      for (let tries = 0; tries < 20 && free() > 0; tries++)
+        if (share.ask(at(`new${n++}`), now) === "go") running++;
+      if (now > 1500) fewestFree = Math.min(fewestFree, free());
+    }
+    return { share, running, fewestFree };
   }
-  const [first, second, third] = delays as [number, number, number];
-  expect(second - first).toBeGreaterThanOrEqual(0.8 * 2000);
-  expect(third).toBeGreaterThan(second);
+
+  test.each([1, 2, 5, 20, 128])(
+    "never hold all of %d slots together, and never run more than twice as many",
+    (slots) => {
+      const { running, fewestFree } = hangAll(slots, 9000);
+      expect(fewestFree).toBeGreaterThan(0);
+      expect(running).toBeGreaterThan(0);
+      expect(running).toBeLessThan(2 * slots);
+    },
+  );
+
+  test("hold half of the slots at most, before they stand aside", () => {
+    const { running } = hangAll(20, 500);
+    expect(running).toBe(10);
+  });
+
+  test("that stand aside leave room for what is new, up to the number of slots", () => {
+    const { share, running } = hangAll(20, 3000);
+    expect(share.aside()).toBe(20);
+    expect(running).toBe(30);
+  });
+
+  test("do not count those overdue attempts as theirs that belong to endpoints that answer", () => {
+    const share = createShare(SLOTS);
+    pass(share, A, 0, 50, "answered");
+    for (let n = 0; n < 5; n++) expect(share.ask(A, 100)).toBe("go");
+    expect(share.ask(A, 600)).toBe("go");
+    share.leave(A, 600, 650, "answered"); // five hang among others that are answered
+    share.review(2000);
+    expect(share.aside()).toBe(5);
+    let count = 0;
+    for (let n = 0; n < 20; n++)
+      if (share.ask(at(`new${n}`), 2000) === "go") count++;
+    expect(count).toBe(SLOTS / 2);
+  });
+
+  test("five that answered begin to hang at once: those that answer have their slots again after a second", () => {
+    const share = createShare(5);
+    const hosts = Array.from({ length: 5 }, (_, n) => at(`host${n}`));
+    for (const host of [A, ...hosts]) pass(share, host, 0, 20, "answered");
+    for (const host of hosts) expect(share.ask(host, 100)).toBe("go");
+    share.review(1101);
+    expect(share.aside()).toBe(5);
+    expect(fill(share, A, 1101)).toBe(4);
+    for (const host of hosts) expect(share.ask(host, 1101)).toBe("wait");
+  });
+
+  test("that have hung may hold half of the slots, standing aside or not", () => {
+    const share = createShare(SLOTS);
+    for (let n = 0; n < 8; n++) {
+      pass(share, at(`sick${n}`), 0, 30, "timeout");
+    }
+    let count = 0;
+    for (let n = 0; n < 8; n++)
+      if (share.ask(at(`sick${n}`), 100) === "go") count++;
+    expect(count).toBe(4);
+    share.review(5000);
+    expect(share.aside()).toBe(4);
+    expect(share.ask(at("sick7"), 5000)).toBe("wait");
+    expect(share.ask(at("new"), 5000)).toBe("go");
+  });
 });
 
-test("once the endpoint has answered, the spacing begins anew", () => {
-  const gate = newGate();
-  gate.ask("b", 0);
-  gate.ask("a", 0);
-  for (let n = 0; n < 20; n++) gate.ask("a", 2000);
-  gate.leave("a", 0, 2001, "answered");
-  gate.ask("a", 2001);
-  expect(gate.isSuspect("a", 20_000)).toBe(true);
-  const answer = gate.ask("a", 20_000);
-  // One spacing: as long as the oldest attempt has been under way.
-  expect(answer.kind === "defer" && answer.delayMs).toBeLessThan(18_000);
+describe("rooms", () => {
+  test("are what each could begin", () => {
+    const share = answering(A, 50, 1000);
+    expect(share.rooms([A, at("b")], 1000)).toEqual([ALL_BUT_A_QUARTER, 1]);
+    expect(fill(share, A, 1000)).toBe(ALL_BUT_A_QUARTER);
+    expect(share.rooms([A, at("b")], 1000)).toEqual([0, 1]);
+  });
+
+  test("of all that are new or sick are half of the slots together", () => {
+    const share = createShare(SLOTS);
+    const many = Array.from({ length: 20 }, (_, n) => at(`host${n}`));
+    const rooms = share.rooms(many, 0);
+    expect(rooms.slice(0, 5)).toEqual([1, 1, 1, 1, 0]);
+    expect(rooms.reduce((sum, each) => sum + each)).toBe(4);
+  });
+
+  test("of one origin's endpoints are its own together", () => {
+    const share = createShare(SLOTS);
+    const paths = Array.from({ length: 10 }, (_, n) => at("a", `${n}`));
+    expect(share.rooms([...paths, at("b")], 0)).toEqual([
+      1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    ]);
+    for (const path of paths) pass(share, path, 0, 5, "answered");
+    expect(share.rooms(paths, 10).reduce((sum, each) => sum + each)).toBe(6);
+  });
+
+  test("are twice the slots at most, so that what is let out is read soon", () => {
+    const share = createShare(SLOTS);
+    const many = Array.from({ length: 50 }, (_, n) => at(`host${n}`));
+    for (const each of many) pass(share, each, 0, 5, "answered");
+    const rooms = share.rooms(many, 10);
+    expect(rooms.reduce((sum, each) => sum + each)).toBe(16);
+  });
+
+  test("of one that is held, or has no turn yet, are none", () => {
+    const share = answering(A, 50, 1000);
+    share.hold(A.endpoint, 1000, 500);
+    expect(share.rooms([A], 1499)).toEqual([0]);
+    expect(share.rooms([A], 1500)).toEqual([ALL_BUT_A_QUARTER]);
+    pass(share, A, 1500, 1510, "busy");
+    expect(share.rooms([A], 1520)).toEqual([0]);
+  });
 });
 
-test("ten thousand idle endpoints are forgotten, but none with an attempt in flight", () => {
-  const gate = newGate();
-  gate.ask("b", 0);
-  gate.ask("busy", 0);
-  for (let n = 0; n < 10_000; n++) {
-    gate.ask(`idle ${n}`, 1);
-    gate.leave(`idle ${n}`, 1, 2, "timeout");
-  }
-  expect(gate.isSuspect("idle 0", 2)).toBe(false);
-  expect(gate.isSuspect("busy", 2000)).toBe(true);
-  gate.leave("idle 0", 1, 3, "timeout");
-  expect(gate.isSuspect("idle 0", 3)).toBe(false);
-});
-
-test("an endpoint whose first answer is slow leaves a quarter of the slots to others, waiting work included", () => {
-  const gate = createShare(5, () => 0.5);
-  gate.ask("b", 0); // not alone
-  expect(gate.ask("a", 0)).toEqual({ kind: "go" });
-  expect(gate.ask("a", 250, 3)).toEqual({ kind: "park" });
-  expect(gate.ask("a", 251, 2)).toEqual({ kind: "park" });
-  expect(gate.ask("a", 251, 3)).toEqual({ kind: "defer", delayMs: 250 });
+describe("ten thousand endpoints", () => {
+  test("are remembered; then the half that was not seen for longest is forgotten, and none that is in use", () => {
+    const share = createShare(SLOTS);
+    pass(share, at("first"), 0, 5, "answered");
+    share.ask(at("busy"), 0);
+    for (let n = 0; n < 10_000; n++) {
+      pass(share, at(`host${n}`), n + 1, n + 2, "answered");
+      if (n === 9000) pass(share, at("recent"), n, n + 1, "answered");
+    }
+    const now = 10_001;
+    expect(share.rooms([at("first")], now)).toEqual([1]);
+    expect(share.rooms([at("host9999")], now)).toEqual([ALL_BUT_A_QUARTER]);
+    expect(share.rooms([at("recent")], now)).toEqual([ALL_BUT_A_QUARTER]);
+    share.review(now);
+    expect(share.aside()).toBe(1);
+    share.leave(at("busy"), 0, now, "answered");
+    expect(share.aside()).toBe(0);
+    expect(share.rooms([at("busy")], now)).toEqual([ALL_BUT_A_QUARTER]);
+  });
 });

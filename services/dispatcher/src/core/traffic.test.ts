@@ -2,8 +2,6 @@ import { describe, expect, test } from "vitest";
 import { createShare, type EndpointHealth } from "./share.ts";
 import { createTraffic, type Item, type Placement } from "./traffic.ts";
 
-const half = () => 0.5;
-
 interface Behaviour {
   ms: number;
   health: EndpointHealth;
@@ -14,43 +12,71 @@ interface Work extends Item {
 }
 
 /**
- * A dispatcher in fake time: slots that always find work in the backlog, deferred work that comes back when it is due.
- * Returns how many attempts each endpoint ended, and the most slots it held at once.
+ * A dispatcher in fake time: slots that always find work in the backlog, and waiting lists that are let out as the share
+ * frees, before what is new. Returns how many attempts each endpoint ended, the most slots it held at once (attempts that
+ * stand aside among them), and how often a delivery went to a waiting list.
  */
 function simulate(options: {
   slots: number;
   forMs: number;
-  backlog: (n: number) => string;
+  /** The endpoint of the nth delivery; null when none has come yet. */
+  backlog: (n: number, now: number) => string | null;
   behaviours: Record<string, Behaviour>;
 }) {
-  const traffic = createTraffic<Work>(
-    options.slots,
-    createShare(options.slots, half),
-  );
+  const share = createShare(options.slots);
+  const traffic = createTraffic<Work>(options.slots, share);
   const running = new Set<Work>();
-  const deferred: { endpoint: string; dueAt: number }[] = [];
+  const waiting = new Map<string, Work[]>();
+  const stream: Work[] = [];
+  const leaving: Work[] = [];
   const ended: Record<string, number> = {};
   const mostHeld: Record<string, number> = {};
   let next = 0;
-  let ids = 0;
+  let waits = 0;
 
   function carryOut(placements: Placement<Work>[], now: number): void {
-    for (const placement of placements) {
-      const { kind, work } = placement;
+    for (const { kind, work } of placements) {
       const { endpoint } = work;
       if (kind === "go") {
         work.endsAt = now + options.behaviours[endpoint]!.ms;
         running.add(work);
         const held = [...running].filter((each) => each.endpoint === endpoint);
         mostHeld[endpoint] = Math.max(mostHeld[endpoint] ?? 0, held.length);
-      } else if (kind === "defer") {
-        deferred.push({ endpoint, dueAt: now + placement.delayMs });
-        carryOut(traffic.leave(work, now, "not asked"), now);
+      } else if (kind === "wait") {
+        waits++;
+        leaving.push(work);
       }
     }
   }
 
+  function letOut(now: number): void {
+    const lists = [...waiting].filter(([, list]) => list.length > 0);
+    const due = lists.map(([endpoint]) => ({ endpoint, origin: endpoint }));
+    const rooms = share.rooms(due, now);
+    for (const [i, [, list]] of lists.entries())
+      stream.push(...list.splice(0, rooms[i]));
+  }
+
+  function nextWork(now: number): Work | null {
+    const waited = stream.shift();
+    if (waited !== undefined) return waited;
+    const endpoint = options.backlog(next, now);
+    if (endpoint === null) return null;
+    return { entryId: String(next++), endpoint, origin: endpoint };
+  }
+
+  /** Until then they hold their slots. */
+  function arrive(now: number): void {
+    for (const work of leaving.splice(0)) {
+      const list = waiting.get(work.endpoint) ?? [];
+      list.push(work);
+      waiting.set(work.endpoint, list);
+      carryOut(traffic.leave(work, now, "not asked"), now);
+    }
+  }
+
   for (let now = 0; now < options.forMs; now += 5) {
+    arrive(now);
     for (const work of [...running].filter(({ endsAt }) => endsAt! <= now)) {
       running.delete(work);
       const { endpoint } = work;
@@ -59,24 +85,23 @@ function simulate(options: {
       carryOut(traffic.leave(work, now, health), now);
     }
     if (now % 250 === 0) carryOut(traffic.sweep(now), now);
+    if (now % 10 === 0 && stream.length === 0) letOut(now);
     while (traffic.free() > 0) {
-      const due = deferred.findIndex(({ dueAt }) => dueAt <= now);
-      const endpoint =
-        due === -1
-          ? options.backlog(next++)
-          : deferred.splice(due, 1)[0]!.endpoint;
-      const work = { entryId: String(ids++), endpoint };
+      const work = nextWork(now);
+      if (work === null) break;
       carryOut([traffic.offer(work, now)], now);
     }
+    expect(traffic.running()).toBe(running.size + leaving.length);
   }
-  return { ended, mostHeld, deferredAtEnd: deferred.length };
+  const waitingAtEnd = [...waiting.values()].flat().length;
+  return { ended, mostHeld, waits, waitingAtEnd, share, traffic };
 }
 
 const fast = { ms: 50, health: "answered" } as const;
 const others = { ok0: fast, ok1: fast, ok2: fast };
 /** Nine in ten to endpoints that answer fast, one in ten to the odd one. */
 const tenthTo = (odd: Behaviour, slots: number) => {
-  const { ended, mostHeld, deferredAtEnd } = simulate({
+  const { ended, mostHeld, waitingAtEnd } = simulate({
     slots,
     forMs: 20_000,
     backlog: (n) => (n % 10 === 5 ? "odd" : `ok${n % 3}`),
@@ -87,7 +112,7 @@ const tenthTo = (odd: Behaviour, slots: number) => {
     others: count("ok0") + count("ok1") + count("ok2"),
     odd: count("odd"),
     mostHeld: mostHeld["odd"],
-    deferredAtEnd,
+    waitingAtEnd,
   };
 };
 
@@ -103,7 +128,7 @@ describe("an odd endpoint with a tenth of the traffic", () => {
       const withHanging = tenthTo({ ms: 30_000, health: "timeout" }, slots);
       expect(withHanging.mostHeld).toBe(share);
       expect(withHanging.others).toBeGreaterThan(0.8 * without.others);
-      expect(withHanging.deferredAtEnd).toBeGreaterThan(0);
+      expect(withHanging.waitingAtEnd).toBeGreaterThan(0);
     },
   );
 
@@ -117,11 +142,12 @@ describe("an odd endpoint with a tenth of the traffic", () => {
     },
   );
 
-  test("loses nothing by failing at once", () => {
+  test("is asked once a second when it refuses at once, and costs the others nothing", () => {
     const without = tenthTo(fast, 5);
     const withRefusing = tenthTo({ ms: 5, health: "failed" }, 5);
-    expect(withRefusing.odd).toBeGreaterThanOrEqual(without.odd);
-    expect(withRefusing.deferredAtEnd).toBe(0);
+    expect(withRefusing.odd).toBeGreaterThanOrEqual(15);
+    expect(withRefusing.odd).toBeLessThanOrEqual(30);
+    expect(withRefusing.others).toBeGreaterThan(0.95 * without.others);
   });
 
   test.each([
@@ -137,4 +163,70 @@ describe("an odd endpoint with a tenth of the traffic", () => {
       expect(withSlow.others).toBeGreaterThan(0.25 * without.others);
     },
   );
+});
+
+test("every delivery in a waiting list is let out and delivered in the end, and then nothing is counted any more", () => {
+  const COUNT = 1000;
+  const { ended, waits, waitingAtEnd, share, traffic } = simulate({
+    slots: 5,
+    forMs: 120_000,
+    backlog: (n) => (n < COUNT ? (n % 2 === 0 ? "slow" : `ok${n % 3}`) : null),
+    behaviours: { ...others, slow: { ms: 700, health: "answered" } },
+  });
+  expect(waits).toBeGreaterThan(0);
+  expect(ended["slow"]).toBe(COUNT / 2);
+  expect(Object.values(ended).reduce((sum, each) => sum + each)).toBe(COUNT);
+  expect(waitingAtEnd).toBe(0);
+  expect([traffic.free(), traffic.running(), share.aside()]).toEqual([5, 0, 0]);
+});
+
+describe("parked work", () => {
+  const work = (entryId: string, endpoint: string) => ({
+    entryId,
+    endpoint,
+    origin: endpoint,
+  });
+
+  test("for a new endpoint takes no slot that the new must leave to others, and leaves soon when no answer comes", () => {
+    const traffic = createTraffic<Item>(5, createShare(5));
+    const kinds = Array.from(
+      { length: 5 },
+      (_, n) => traffic.offer(work(`${n}`, "new"), 0).kind,
+    );
+    expect(kinds).toEqual(["go", "park", "park", "wait", "wait"]);
+    expect(traffic.sweep(250)).toEqual([]);
+    expect(traffic.sweep(500).map(({ kind }) => kind)).toEqual([
+      "wait",
+      "wait",
+    ]);
+    for (const id of ["1", "2", "3", "4"])
+      traffic.leave(work(id, "new"), 501, "not asked");
+    expect(traffic.free()).toBe(4);
+  });
+
+  test("of another path of the host goes when an attempt there ends", () => {
+    const traffic = createTraffic<Item>(5, createShare(5));
+    const [first, second] = [
+      { entryId: "1", endpoint: "a/1", origin: "a" },
+      { entryId: "2", endpoint: "a/2", origin: "a" },
+    ];
+    expect(traffic.offer(first, 0).kind).toBe("go");
+    expect(traffic.offer(second, 1).kind).toBe("park");
+    expect(traffic.has("2")).toBe(true);
+    expect(traffic.leave(first, 50, "answered")).toEqual([
+      { kind: "go", work: second },
+    ]);
+    expect(traffic.leave(second, 99, "answered")).toEqual([]);
+    expect(traffic.free()).toBe(5);
+  });
+
+  test("is forgotten when the dispatcher stops", () => {
+    const traffic = createTraffic<Item>(5, createShare(5));
+    traffic.offer(work("1", "a"), 0);
+    traffic.offer(work("2", "a"), 0);
+    expect(traffic.heldSince(0)).toEqual(["1", "2"]);
+    traffic.dropParked();
+    expect(traffic.has("2")).toBe(false);
+    expect(traffic.leave(work("1", "a"), 5, "answered")).toEqual([]);
+  });
 });

@@ -1,3 +1,4 @@
+import { databaseFault } from "@pipeline/shared/database-fault";
 import { PipelineError } from "@pipeline/shared/errors";
 import { createLogger } from "@pipeline/shared/logger";
 import type { LogEntry } from "@pipeline/shared/queue/records";
@@ -38,8 +39,14 @@ function setUp(options: {
   reads?: LogEntry[][];
   claims?: LogEntry[][];
   answer?: (rows: Row[]) => string[];
+  /** Throws when the database refuses to close the row. */
+  close?: (row: Partial<AttemptRecord>) => void;
+  /** Whether an unreadable record is what its delivery waits for. */
+  isHome?: boolean;
 }) {
   const { reads = [], claims = [], answer = () => [] } = options;
+  const { close = () => undefined, isHome = false } = options;
+  const closed: Partial<AttemptRecord>[] = [];
   const calls: { name: string; rows: Row[]; count: number }[] = [];
   const recorded: string[][] = [];
   const setAside: { entryId: string; reason: string; now: number }[] = [];
@@ -58,6 +65,11 @@ function setUp(options: {
       },
     },
     callWithText: async <Data>(name: string, text: string) => {
+      if (name === "close_attempt") {
+        closed.push(JSON.parse(text) as AttemptRecord);
+        close(closed.at(-1)!);
+        return null as Data;
+      }
       const { attempts, count } = JSON.parse(text) as {
         attempts: Row[];
         count: number;
@@ -82,6 +94,7 @@ function setUp(options: {
         recorded.push(entries.map(({ entryId }) => entryId));
         return entries.length;
       },
+      isHome: async () => isHome,
       setAside: async ({ entryId }, reason, now) => {
         setAside.push({ entryId, reason, now });
       },
@@ -92,6 +105,7 @@ function setUp(options: {
     calls,
     recorded,
     setAside,
+    closed,
     asked,
     counted,
     logger,
@@ -324,25 +338,146 @@ test("now and then a round takes over what another left before it reads", async 
   await run();
   expect(asked.slice(2)).toEqual([["claim", 500, CLAIM_IDLE_MS]]);
   await run();
-  expect(asked.slice(3)).toEqual([["read", 500, 1500]]);
+  expect(asked.slice(3)).toEqual([
+    ["claim", 500, CLAIM_IDLE_MS],
+    ["read", 500, 1500],
+  ]);
   pass(1500);
   await run();
-  expect(asked.slice(4)).toEqual([
+  expect(asked.slice(5)).toEqual([
     ["claim", 500, CLAIM_IDLE_MS],
     ["read", 500, 1500],
   ]);
   expect(recorded).toEqual([["b-0"], ["a-0"]]);
 });
 
-test("a full claim is followed by another at once, until one is not full", async () => {
+test("a claim is followed by another at once, until one finds nothing", async () => {
   const full = Array.from({ length: 500 }, (_, n) => entry(`${n}`));
-  const { run, asked, pass } = setUp({ claims: [full, full, [entry("a")]] });
+  const { run, asked, pass } = setUp({ claims: [full, [entry("a")], []] });
   pass(1500);
-  for (let n = 0; n < 4; n++) await run();
+  for (let n = 0; n < 3; n++) await run();
   expect(asked.map(([name]) => name)).toEqual([
     "claim",
     "claim",
     "claim",
     "read",
   ]);
+});
+
+const ID = "8f4c2d0e-9a53-4c39-bb9c-0a8a1f4a5a11";
+const refuseAll = () => {
+  throw refusal("23514");
+};
+
+test("the row of a record that Postgres refuses for good is closed before the record is set aside", async () => {
+  const recorder = setUp({ reads: [[entry(ID)]], answer: refuseAll });
+  await recorder.run();
+  const { closed, setAside } = recorder;
+  expect(closed).toEqual([
+    expect.objectContaining({ delivery_id: ID, attempt: 1, status: "failed" }),
+  ]);
+  expect(closed[0]).not.toHaveProperty("response_body");
+  expect(setAside).toHaveLength(1);
+});
+
+test("the least that closes a row is tried when the record itself keeps it from being closed", async () => {
+  const recorder = setUp({
+    reads: [[entry(ID)]],
+    answer: refuseAll,
+    close: (row) => {
+      if (row.attempt !== undefined) throw refusal("22003");
+    },
+  });
+  await recorder.run();
+  expect(recorder.closed.at(-1)).toEqual({
+    delivery_id: ID,
+    status: "failed",
+    error: "its attempt could not be recorded: invalid input",
+  });
+  expect(recorder.setAside).toHaveLength(1);
+});
+
+test.each([refusal("23514"), timeout("55P03")])(
+  "a record whose row cannot be closed stays in the log, where it keeps its delivery from being sent (%#)",
+  async (fault) => {
+    const recorder = setUp({
+      reads: [[entry(ID), entry("b")]],
+      answer: (rows) => {
+        if (rows.some(isOf(ID))) throw refusal("23514");
+        return [];
+      },
+      close: () => {
+        throw fault;
+      },
+    });
+    await recorder.run();
+    expect(recorder.setAside).toEqual([]);
+    expect(recorder.recorded).toEqual([["b-0"]]);
+  },
+);
+
+test("Postgres going away over the closing of a row keeps the batch in hand", async () => {
+  let isAway = true;
+  const recorder = setUp({
+    reads: [[entry(ID)]],
+    answer: refuseAll,
+    close: () => {
+      if (isAway) throw away();
+    },
+  });
+  await expect(recorder.run()).rejects.toThrow("no answer");
+  isAway = false;
+  await recorder.run();
+  expect(recorder.setAside).toHaveLength(1);
+});
+
+test.each([true, false])(
+  "a record that cannot be read ends its delivery only when that waits for it (%s)",
+  async (isHome) => {
+    const reads = [[entry(ID, '"garbage"')]];
+    const recorder = setUp({ reads, answer: refuseAll, isHome });
+    await recorder.run();
+    const ids = recorder.closed.map(({ delivery_id }) => delivery_id);
+    expect(ids).toEqual(isHome ? [ID] : []);
+    expect(recorder.setAside).toHaveLength(1);
+  },
+);
+
+test("a batch that is too large for the line is sent in smaller and smaller parts until they pass", async () => {
+  const MOST_BYTES = 600_000;
+  const large = Array.from({ length: 20 }, (_, i) => {
+    const text = {
+      ...record,
+      delivery_id: `d-${i}`,
+      response_body: "x".repeat(240_000),
+    };
+    return entry(`d-${i}`, JSON.stringify(text));
+  });
+  const { run, calls, recorded } = setUp({
+    reads: [large],
+    answer: (rows) => {
+      if (JSON.stringify(rows).length > MOST_BYTES) throw away();
+      return [];
+    },
+  });
+  const rounds = [];
+  for (let n = 0; n < 10 && recorded.flat().length < large.length; n++)
+    rounds.push(await run().catch(() => null));
+  expect(recorded.flat()).toEqual(large.map(({ entryId }) => entryId));
+  expect(rounds.at(-1)).toBe(0);
+  expect(Math.max(...calls.map(({ rows }) => rows.length))).toBe(8);
+});
+
+test("a batch that a gateway finds too large goes through in halves", async () => {
+  const many = Array.from({ length: 8 }, (_, i) => entry(`d-${i}`));
+  const { run, recorded, setAside } = setUp({
+    reads: [many],
+    answer: (rows) => {
+      if (rows.length > 2) throw databaseFault(413, { message: "too large" });
+      return [];
+    },
+  });
+  await run();
+  expect(recorded.flat()).toEqual(many.map(({ entryId }) => entryId));
+  expect(setAside).toEqual([]);
 });

@@ -3,12 +3,17 @@
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Logger } from "@pipeline/shared/logger";
+import { BATCH_BYTES, sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { LogEntry, Records } from "@pipeline/shared/queue/records";
+import { createUploadSize } from "@pipeline/shared/upload-size";
 import type { CallWithText } from "@pipeline/shared/text-rpc";
 import { type AttemptRecord, plainRecord } from "../core/record.ts";
 import type { Metrics } from "../metrics.ts";
+import { createCloseAttempt } from "./close-attempt.ts";
 
 const BATCH_ENTRIES = 500;
+/** Reads are bounded in bytes too, so a batch of large records is full with fewer. */
+const FULL_BYTES = BATCH_BYTES / 2;
 /** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
 const GATHER_MS = 50;
 const CLAIM_INTERVAL_MS = 1500;
@@ -27,6 +32,8 @@ export interface RecorderOptions {
   logger: Logger;
   now: () => number;
 }
+
+const sizeOfEntry = ({ record }: LogEntry) => sizeOf(record);
 
 const hasTimedOut = (error: unknown) =>
   error instanceof PipelineError &&
@@ -49,16 +56,22 @@ function parseRecord(text: string): AttemptRecord | null {
   }
 }
 
+function deliveryOf({ delivery }: AttemptRecord): Partial<AttemptRecord> {
+  return delivery === undefined ? {} : { delivery };
+}
+
 export function createRecorder(options: RecorderOptions) {
   const { records, callWithText, claimIdleMs, metrics, logger, now } = options;
+  const closeAttempt = createCloseAttempt({ records, callWithText });
   let batch: LogEntry[] = [];
   let claimedAt = now();
+  const uploads = createUploadSize(() => performance.now());
 
   async function call(entries: LogEntry[]): Promise<string[]> {
+    const text = `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`;
     try {
-      return await callWithText<string[]>(
-        "record_attempts",
-        `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`,
+      return await uploads.run(() =>
+        callWithText<string[]>("record_attempts", text),
       );
     } catch (error) {
       // A single row may be to blame, as with a refusal, so the others are tried without it.
@@ -78,13 +91,36 @@ export function createRecorder(options: RecorderOptions) {
     return entries.map(() => null);
   }
 
-  /** Keeps a record that Postgres will never take, for a person to look at. */
-  async function setAside(entry: LogEntry, reason: string): Promise<void> {
-    await records.setAside(entry, reason, now());
+  /**
+   * Keeps a record that Postgres will never take, for a person to look at, once its delivery's row is closed. "left" when
+   * even that is refused: as long as the record is in the log, the delivery is not sent again.
+   */
+  async function setAside(
+    entry: LogEntry,
+    full: AttemptRecord | null,
+    reason: string,
+  ): Promise<"set aside" | "left"> {
     const { entryId } = entry;
-    batch = batch.filter((each) => each.entryId !== entryId);
     const deliveryId = entry.deliveryId.slice(0, 100); // anybody may have written it
+    const refusal = await closeAttempt(
+      entry,
+      // With the delivery as it was: if the row is made now, it may be sent again by hand.
+      full === null
+        ? null
+        : { ...plainRecord(full, reason), ...deliveryOf(full) },
+      reason,
+    );
+    if (refusal !== null) {
+      logger.error(
+        { deliveryId, entryId, reason, refusal },
+        "record.not_closed",
+      );
+      return "left";
+    }
+    await records.setAside(entry, reason, now());
+    batch = batch.filter((each) => each.entryId !== entryId);
     logger.error({ deliveryId, entryId, reason }, "record.refused");
+    return "set aside";
   }
 
   /**
@@ -103,11 +139,11 @@ export function createRecorder(options: RecorderOptions) {
     }
     const full = parseRecord(entry.record);
     if (full === null) {
-      await setAside(
+      return setAside(
         entry,
+        null,
         "record: must be a JSON object that names its delivery",
       );
-      return "set aside";
     }
     try {
       const plain = JSON.stringify(plainRecord(full, refusal));
@@ -118,8 +154,7 @@ export function createRecorder(options: RecorderOptions) {
       // Any other error is the fault of this record, and must not stop the others.
       if (hasCode(again, "DATABASE_UNAVAILABLE")) throw again;
       if (hasTimedOut(again)) return "left";
-      await setAside(entry, errorMessage(again));
-      return "set aside";
+      return setAside(entry, full, errorMessage(again));
     }
   }
 
@@ -141,9 +176,9 @@ export function createRecorder(options: RecorderOptions) {
   async function next(): Promise<LogEntry[]> {
     if (now() - claimedAt >= CLAIM_INTERVAL_MS) {
       const claimed = await records.claim(BATCH_ENTRIES, claimIdleMs);
-      // A full claim: there is probably more.
-      if (claimed.length < BATCH_ENTRIES) claimedAt = now();
+      // There may be more, so the next round claims again.
       if (claimed.length > 0) return claimed;
+      claimedAt = now();
     }
     return records.read(BATCH_ENTRIES, CLAIM_INTERVAL_MS);
   }
@@ -151,9 +186,15 @@ export function createRecorder(options: RecorderOptions) {
   return async (): Promise<number> => {
     if (batch.length === 0) batch = await next();
     if (batch.length === 0) return 0;
-    const wasFull = batch.length === BATCH_ENTRIES;
-    await recordBatch(batch);
-    batch = [];
+    const wasFull =
+      batch.length === BATCH_ENTRIES ||
+      batch.reduce((sum, entry) => sum + sizeOfEntry(entry), 0) > FULL_BYTES;
+    while (batch.length > 0) {
+      const [first = []] = uploads.split(batch, sizeOfEntry);
+      const rest = batch.slice(first.length);
+      await recordBatch(first);
+      batch = rest;
+    }
     return wasFull ? 0 : GATHER_MS;
   };
 }

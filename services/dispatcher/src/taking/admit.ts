@@ -6,9 +6,9 @@ import type { Logger } from "@pipeline/shared/logger";
 import type { Consumer } from "@pipeline/shared/queue/consumer";
 import { unflatten } from "@pipeline/shared/queue/fields";
 import type { StreamEntry } from "@pipeline/shared/queue/group-reader";
-
+import { isFromWaitingList } from "@pipeline/shared/queue/waiting";
 import { describeIssues, salvageDelivery } from "../core/malformed.ts";
-import { endpointOf, type Work } from "../core/work.ts";
+import { destinationOf, type Work } from "../core/work.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Permits } from "./permits.ts";
 
@@ -19,6 +19,8 @@ export interface AdmitOptions {
   queue: Pick<Consumer, "admit">;
   permits: Permits;
   limiter: Limiter;
+  /** Where an endpoint's id leads, if that is known. */
+  originOf: (endpointId: string) => string | null;
   /** Ends a delivery that cannot be sent; `fields` are the entry's own. */
   giveUp: (
     work: Work,
@@ -42,7 +44,7 @@ export type Admit = (
 ) => Promise<void>;
 
 export function createAdmit(options: AdmitOptions): Admit {
-  const { streamKey, queue, permits, limiter, logger } = options;
+  const { streamKey, queue, permits, limiter, originOf, logger } = options;
 
   function giveUp(
     work: Work,
@@ -64,13 +66,19 @@ export function createAdmit(options: AdmitOptions): Admit {
   ): Work | null {
     if (!parsed.ok) {
       const delivery = salvageDelivery(parsed.deliveryId, parsed.fields);
-      const work = { entryId, delivery, endpoint: "", isParsed: false };
+      const nowhere = { endpoint: "", origin: null, hasWaited: false };
+      const work = { entryId, delivery, ...nowhere, isParsed: false };
       giveUp(work, describeIssues(parsed.issues), parsed.fields);
       return null;
     }
     const { delivery } = parsed;
-    const endpoint = endpointOf(delivery);
-    const work: Work = { entryId, delivery, endpoint, isParsed: true };
+    const work: Work = {
+      entryId,
+      delivery,
+      ...destinationOf(delivery, originOf),
+      hasWaited: isFromWaitingList(fields),
+      isParsed: true,
+    };
     if (verdict === undefined) return work;
     giveUp(work, verdict, unflatten(fields));
     return null;
@@ -80,7 +88,8 @@ export function createAdmit(options: AdmitOptions): Admit {
     const read = entries
       .filter(({ entryId }) => !permits.has(entryId))
       .map((entry) => {
-        const parsed = parseEntry(streamKey, entry.entryId, entry.fields);
+        const { entryId, fields, undecodable } = entry;
+        const parsed = parseEntry(streamKey, entryId, fields, undecodable);
         const deliveryId = parsed.ok ? parsed.delivery.id : parsed.deliveryId;
         return { entry, parsed, deliveryId };
       });

@@ -46,6 +46,8 @@ function setUp(options: {
           entryId: "1-0",
           delivery: { ...delivery, isReserved },
           endpoint: "https://x.test/hook",
+          origin: "https://x.test",
+          hasWaited: false,
           isParsed: true,
         },
         ready: async () => {

@@ -160,6 +160,26 @@ test("tokens that went stale in the wait for work are not given back", async () 
   expect(calls.at(-1)).toEqual(["read", 30, CLAIM_INTERVAL_MS]);
 });
 
+test("rounds that wait in vain take tokens once, and what is then read waits for new ones", async () => {
+  const { calls, consume } = setUp({
+    free: 30,
+    tokens: 4,
+    reads: [0, 0, 3],
+    readMs: 1000,
+  });
+  for (let round = 0; round < 4; round++) await consume();
+  expect(calls).toEqual([
+    ["take", 30],
+    ["read", 4, CLAIM_INTERVAL_MS],
+    ["read", 4, CLAIM_INTERVAL_MS],
+    ["read", 4, CLAIM_INTERVAL_MS],
+    // Expired: whoever admits them asks for new tokens.
+    ["admit", 3, 4, 3000],
+    ["take", 30],
+    ["read", 4, CLAIM_INTERVAL_MS],
+  ]);
+});
+
 test("what a round claimed takes the place of a read", async () => {
   const { calls, consume } = setUp({ free: 30, claims: [5], isAlone: true });
   await consume();

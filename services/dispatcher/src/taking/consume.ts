@@ -31,6 +31,8 @@ export function createConsume(options: ConsumeOptions) {
     MOST_ENTRIES,
     Math.max(1, Math.floor(concurrency / 4)),
   );
+  /** What the last read was allowed to take, if it waited in vain until its tokens had expired. */
+  let idle: { tokens: number; takenAt: number } | null = null;
 
   return async (signal: AbortSignal): Promise<number> => {
     if (permits.free() < worthReading)
@@ -38,17 +40,26 @@ export function createConsume(options: ConsumeOptions) {
     if (permits.free() < 1) await permits.waitFor(1, IDLE_SLOT_WAIT_MS);
     const free = Math.min(permits.free(), MOST_ENTRIES);
     if (free < 1 || signal.aborted) return 0;
-    const tokens = await limiter.take(free, signal);
-    const takenAt = now();
+    // What is read with expired tokens waits for new ones. So an idle dispatcher that goes on waiting needs none before.
+    const { tokens, takenAt } = idle ?? {
+      tokens: await limiter.take(free, signal),
+      takenAt: now(),
+    };
     if (tokens === 0 || signal.aborted) return 0;
-    let entries = await claims.next(tokens);
+    const count = Math.min(tokens, free);
+    let entries = await claims.next(count);
     if (entries.length === 0) {
       const suspects = claims.suspects();
-      if (await runAlone(suspects, tokens, takenAt, signal)) return 0;
-      entries = await queue.read(tokens, claims.intervalMs);
+      if (await runAlone(suspects, tokens, takenAt, signal)) {
+        idle = null;
+        return 0;
+      }
+      entries = await queue.read(count, claims.intervalMs);
     }
+    idle = null;
     if (entries.length > 0) await admit(entries, tokens, takenAt, signal);
     else if (limiter.isFresh(takenAt)) limiter.giveBack(tokens);
+    else idle = { tokens, takenAt };
     return 0;
   };
 }

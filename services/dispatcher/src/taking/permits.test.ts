@@ -11,6 +11,8 @@ const work = (entryId: string, endpoint = "a"): Work => ({
   entryId,
   delivery,
   endpoint,
+  origin: endpoint,
+  hasWaited: false,
   isParsed: true,
 });
 
@@ -24,11 +26,12 @@ interface Begun {
 /** Lets what was settled run its course. */
 const settle = () => vi.advanceTimersByTimeAsync(0);
 
-function setUp(slots: number) {
+function setUp(slots: number, failsToWait = false) {
   const stopping = new AbortController();
   const logger = createLogger("test", "silent");
   const begun = new Map<string, Begun>();
-  const deferred: { entryId: string; delayMs: number }[] = [];
+  const waiting: string[] = [];
+  const rooms: string[] = [];
   const tokens = { asked: 0, givenBack: 0 };
   let now = 1_000_000;
   const limiter: Limiter = {
@@ -43,10 +46,7 @@ function setUp(slots: number) {
     isFresh: () => true,
   };
   const permits = createPermits({
-    traffic: createTraffic<Work>(
-      slots,
-      createShare(slots, () => 0.5),
-    ),
+    traffic: createTraffic<Work>(slots, createShare(slots)),
     limiter,
     deliver: (permit) =>
       new Promise((resolve, reject) => {
@@ -62,8 +62,12 @@ function setUp(slots: number) {
           },
         });
       }),
-    defer: async ({ entryId }, delayMs) => {
-      deferred.push({ entryId, delayMs });
+    wait: async ({ entryId }) => {
+      if (failsToWait) throw new Error("could not be settled");
+      waiting.push(entryId);
+    },
+    onRoom: (endpoint) => {
+      rooms.push(endpoint);
     },
     logger,
     signal: stopping.signal,
@@ -72,7 +76,8 @@ function setUp(slots: number) {
   return {
     permits,
     begun,
-    deferred,
+    waiting,
+    rooms,
     tokens,
     logger,
     stopping,
@@ -181,34 +186,66 @@ test("a permit without a token is not ready when the dispatcher stops", async ()
   await expect(attempt("a-2").permit.ready()).resolves.toBe(false);
 });
 
-test("work that is put off gives back its token and its slot", async () => {
-  const { permits, deferred, tokens, begun, pass } = setUp(5);
+test("work that goes to its waiting list holds its slot until it is there, and gives back its token", async () => {
+  const { permits, waiting, tokens, begun, pass } = setUp(5);
   permits.offer(work("b-1", "b"));
   permits.offer(work("a-1"));
-  pass(2000); // overdue: the endpoint is suspect
+  pass(2000); // overdue: the endpoint seems to hang
   permits.offer(work("a-2"));
   expect(permits.running()).toBe(3);
   await settle();
-  expect(deferred).toEqual([
-    { entryId: "a-2", delayMs: expect.any(Number) as number },
-  ]);
+  expect(waiting).toEqual(["a-2"]);
   expect(begun.has("a-2")).toBe(false);
   expect(tokens.givenBack).toBe(1);
   expect([permits.free(), permits.running()]).toEqual([3, 2]);
 });
 
-test("a sweep puts off the parked work of an endpoint that hangs, and no token is given back for it", async () => {
-  const { permits, deferred, tokens, pass } = withOneParked();
-  permits.sweep();
-  await settle();
-  expect(deferred).toEqual([]);
+test("work that could not be put into its waiting list frees its slot and is logged as an error", async () => {
+  const { permits, pass, logger, tokens } = setUp(5, true);
+  const logged = vi.spyOn(logger, "error");
+  permits.offer(work("a-1"));
   pass(2000);
+  permits.offer(work("a-2"));
+  await settle();
+  expect(permits.has("a-2")).toBe(false);
+  expect(tokens.givenBack).toBe(1);
+  expect(logged).toHaveBeenCalledOnce();
+});
+
+test("an attempt that has ended tells that its endpoint has room", async () => {
+  const { permits, attempt, rooms } = setUp(5);
+  permits.offer(work("1"));
+  expect(rooms).toEqual([]);
+  await attempt("1").end("answered");
+  expect(rooms).toEqual(["a"]);
+});
+
+test("a sweep sends the parked work of an endpoint whose first answer is slow to its waiting list, and no token is given back for it", async () => {
+  const { permits, waiting, tokens, pass } = withOneParked();
   permits.sweep();
   await settle();
-  expect(deferred.map(({ entryId }) => entryId)).toEqual(["a-2"]);
+  expect(waiting).toEqual([]);
+  pass(251);
+  permits.sweep();
+  await settle();
+  expect(waiting).toEqual(["a-2"]);
   expect(permits.has("a-2")).toBe(false);
   expect(permits.free()).toBe(3);
   expect(tokens.givenBack).toBe(1); // when it was parked
+});
+
+test("the slots of attempts that are overdue are free for others, and whoever waits for slots is told", async () => {
+  const { permits, pass } = setUp(2);
+  permits.offer(work("a-1"));
+  expect(permits.free()).toBe(1);
+  const ended = vi.fn<() => void>();
+  void permits.waitFor(2, 1000).then(ended);
+  pass(1001);
+  permits.sweep();
+  await settle();
+  expect(permits.free()).toBe(2);
+  expect(permits.running()).toBe(1);
+  expect(ended).toHaveBeenCalledOnce();
 });
 
 test("a delivery that rejects frees its slot, gives its token back and is logged as an error", async () => {
@@ -239,11 +276,11 @@ test("a delivery that rejects while the dispatcher stops is no error", async () 
 });
 
 test("the wait for slots ends as soon as enough of them are free", async () => {
-  const { permits, attempt } = setUp(2);
+  const { permits, attempt } = setUp(4);
   permits.offer(work("1"));
-  permits.offer(work("2"));
+  permits.offer(work("2", "b"));
   const ended = vi.fn<() => void>();
-  void permits.waitFor(2, 1000).then(ended);
+  void permits.waitFor(4, 1000).then(ended);
   await attempt("1").end("answered");
   expect(ended).not.toHaveBeenCalled();
   await attempt("2").end("answered");

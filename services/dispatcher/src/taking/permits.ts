@@ -21,12 +21,12 @@ export interface Permits {
   free: () => number;
   /** Resolves when `count` slots are free, after `timeoutMs`, or when stopping. */
   waitFor: (count: number, timeoutMs: number) => Promise<void>;
-  /** Starts, parks or puts off the work, for which a token is at hand. */
+  /** Starts the work, parks it or sends it to its waiting list. A token for it is at hand. */
   offer: (work: Work) => void;
   has: (entryId: string) => boolean;
   /** Entries held for at least `ms`. */
   heldFor: (ms: number) => string[];
-  /** Starts or puts off the parked work of endpoints that have become suspect. */
+  /** Looks for attempts that are overdue. Parked work whose turn will not come soon leaves. */
   sweep: () => void;
   running: () => number;
   /** Forgets what has not begun; it stays pending in Redis, to be released from there. */
@@ -38,15 +38,18 @@ export interface PermitsOptions {
   limiter: Limiter;
   /** Sends and settles. Rejects when the entry could not be settled; it then stays pending in Redis. */
   deliver: (permit: Permit) => Promise<EndpointHealth>;
-  /** Puts the delivery off without an attempt. Rejects in the same case. */
-  defer: (work: Work, delayMs: number) => Promise<void>;
+  /** Puts the delivery into its endpoint's waiting list. Rejects in the same case. */
+  wait: (work: Work) => Promise<void>;
+  /** Called when a share has become free for which deliveries may be waiting. */
+  onRoom: (endpoint: string) => void;
   logger: Logger;
   signal: AbortSignal;
   now: () => number;
 }
 
 export function createPermits(options: PermitsOptions): Permits {
-  const { traffic, limiter, deliver, defer, logger, signal, now } = options;
+  const { traffic, limiter, deliver, wait, onRoom, logger, signal, now } =
+    options;
   let waiter: { count: number; resolve: () => void } | undefined;
 
   function createPermit(work: Work, token: number): Permit {
@@ -60,6 +63,7 @@ export function createPermits(options: PermitsOptions): Permits {
       },
       spend: () => {
         tokens = 0;
+        traffic.begin(work, now());
       },
       release: (health) => {
         if (isReleased) return;
@@ -67,6 +71,7 @@ export function createPermits(options: PermitsOptions): Permits {
         limiter.giveBack(tokens);
         for (const placement of traffic.leave(work, now(), health))
           carryOut(placement, 0);
+        onRoom(work.endpoint);
         if (waiter !== undefined && traffic.free() >= waiter.count)
           waiter.resolve();
       },
@@ -100,10 +105,10 @@ export function createPermits(options: PermitsOptions): Permits {
         void hold(permit, () => deliver(permit));
         return;
       }
-      case "defer": {
+      case "wait": {
         const permit = createPermit(placement.work, tokens);
         void hold(permit, async () => {
-          await defer(placement.work, placement.delayMs);
+          await wait(placement.work);
           return "not asked";
         });
       }
@@ -129,6 +134,8 @@ export function createPermits(options: PermitsOptions): Permits {
     heldFor: (ms) => traffic.heldSince(now() - ms),
     sweep: () => {
       for (const placement of traffic.sweep(now())) carryOut(placement, 0);
+      if (waiter !== undefined && traffic.free() >= waiter.count)
+        waiter.resolve();
     },
     dropParked: traffic.dropParked,
   };

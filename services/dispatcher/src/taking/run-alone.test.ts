@@ -83,13 +83,14 @@ function setUp({
         own.delete(entryId);
       },
     },
+    sleep: async (ms) => {
+      now += ms;
+      if (now - begunAt >= stopAfterMs) stopping.abort();
+    },
     permits: {
       free,
       has: (entryId) => isRunning() && running?.entryId === entryId,
-      waitFor: async (_count, ms) => {
-        now += ms;
-        if (now - begunAt >= stopAfterMs) stopping.abort();
-      },
+      running: () => SLOTS - free(),
     },
     admit: async ([entry], tokens, _takenAt, _signal, verdict) => {
       steps.push(

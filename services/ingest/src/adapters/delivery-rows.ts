@@ -4,7 +4,12 @@ import {
   type SupabaseClient,
   unwrap,
 } from "@pipeline/shared/database";
-import type { DeliveryRow } from "@pipeline/shared/delivery-row";
+import {
+  DELIVERY_COLUMNS as ROW_COLUMNS,
+  deliveryFromRow,
+  type DeliveryRow,
+} from "@pipeline/shared/delivery-row";
+import type { Delivery } from "@pipeline/shared/entries";
 import type { Cursor } from "../core/cursor.ts";
 import {
   ATTEMPT_COLUMNS,
@@ -12,6 +17,7 @@ import {
   type StoredDelivery,
   type StoredDetail,
 } from "../core/delivery-view.ts";
+import type { RequestKey } from "../core/idempotency.ts";
 import type { PlannedDelivery } from "../core/plan-delivery.ts";
 import type { DatabaseGate } from "./database-gate.ts";
 
@@ -24,10 +30,20 @@ export interface CreatedRow {
   attempt: number;
 }
 
-/** As the database function answers; its column keeps the name that the services before this one read. */
+/** As the database functions answer; their column keeps the name that the services before this one read. */
 type CreatedAnswer = Omit<CreatedRow, "creation"> & {
+  /** From 1. */
+  position: number;
   outcome: CreatedRow["creation"];
 };
+
+function toCreatedRow({
+  outcome,
+  position: _position,
+  ...row
+}: CreatedAnswer): CreatedRow {
+  return { ...row, creation: outcome };
+}
 
 export interface DeliveryFilter {
   deliveryId?: string | undefined;
@@ -38,14 +54,23 @@ export interface DeliveryFilter {
   after?: string | undefined;
 }
 
+/** Exact up to the limit. */
+interface Total {
+  total: number;
+  more: boolean;
+}
+
+const COUNT_LIMIT = 10_000;
+
 interface StatusCount {
   status: string;
   total: number;
   last_24_hours: number;
 }
 
-/** A restarted row is a whole one; the API shows its public part. */
+/** A restarted row is sent again, and the API shows its public part. */
 export type RestartedRow = DeliveryRow & StoredDelivery;
+const RESTARTED_COLUMNS = `${ROW_COLUMNS},response_status,last_error,sent_at,created_at,updated_at`;
 
 /** What is null is left out: the database reads a fifth less. */
 function insertable({
@@ -81,7 +106,8 @@ function newRow({ delivery }: PlannedDelivery): CreatedRow {
   };
 }
 
-export function createDeliveryWrites(
+/** Rows that requests create. Reading them is for what became of a creation that was not answered. */
+export function createDeliveryCreations(
   { client, callWithText }: Database,
   gate: DatabaseGate,
 ) {
@@ -93,18 +119,76 @@ export function createDeliveryWrites(
         callWithText<CreatedAnswer[]>("create_deliveries", text),
       );
       if (rows.length === 0) return planned.map(newRow);
-      return rows.map(({ outcome, ...row }) => ({ ...row, creation: outcome }));
+      return rows.map(toCreatedRow);
     },
 
-    /** Null when there is no such delivery. */
+    /** Per key its first delivery, deleted or not; null for a new key. */
+    firstOfKeys: async (keys: RequestKey[]): Promise<(CreatedRow | null)[]> => {
+      const text = JSON.stringify(
+        keys.map(({ key, hash }) => ({
+          idempotency_key: key,
+          request_hash: hash,
+        })),
+      );
+      const rows = await gate.run(() =>
+        callWithText<CreatedAnswer[]>("deliveries_of_keys", text),
+      );
+      const found = new Map(rows.map((row) => [row.position, row]));
+      return keys.map((_key, index) => {
+        const row = found.get(index + 1);
+        return row === undefined ? null : toCreatedRow(row);
+      });
+    },
+
+    /** Resolves to those that were stored, and are not any more. */
+    withdraw: (ids: string[]): Promise<string[]> =>
+      gate.run(() =>
+        unwrap<string[]>(
+          client.rpc("withdraw_deliveries", { delivery_ids: ids }),
+        ),
+      ),
+
+    /** Those of the deliveries that are stored and have not been attempted. */
+    pending: async (ids: string[]): Promise<Delivery[]> => {
+      const rows = await gate.run(() =>
+        unwrap(
+          client
+            .from("webhook_deliveries")
+            .select<string, DeliveryRow>(ROW_COLUMNS)
+            .in("id", ids)
+            .eq("status", "pending"),
+        ),
+      );
+      return rows.map(deliveryFromRow);
+    },
+  };
+}
+
+export type DeliveryCreations = ReturnType<typeof createDeliveryCreations>;
+
+/** What a person does to a row by hand. */
+export function createDeliveryWrites(
+  client: SupabaseClient,
+  gate: DatabaseGate,
+) {
+  return {
+    /**
+     * Null when it is not restarted: there is no such delivery, its endpoint was deleted, or `onlyFailed` and it is not
+     * failed.
+     */
     restart: async (
       id: string,
       scheduleLength: number,
+      onlyFailed: boolean,
     ): Promise<RestartedRow | null> => {
-      const args = { delivery_id: id, schedule_length: scheduleLength };
-      const rows = await gate.run(() =>
-        unwrap<RestartedRow[]>(client.rpc("restart_delivery", args)),
-      );
+      const args = {
+        delivery_id: id,
+        schedule_length: scheduleLength,
+        only_failed: onlyFailed,
+      };
+      const rows = (await gate.run(() =>
+        unwrap(client.rpc("restart_delivery", args).select(RESTARTED_COLUMNS)),
+      )) as RestartedRow[];
       return rows[0] ?? null;
     },
 
@@ -116,6 +200,21 @@ export function createDeliveryWrites(
         ),
       );
       return rows[0]?.status ?? null;
+    },
+
+    /** Whether any of these deliveries, leads and endpoints was deleted. */
+    areDeleted: async (ids: string[]): Promise<boolean> => {
+      const rows = await gate.run(() =>
+        unwrap<{ id: string }[]>(
+          client
+            .from("webhook_deletions")
+            .select("id")
+            .in("id", ids)
+            .neq("kind", "cancelled")
+            .limit(1),
+        ),
+      );
+      return rows.length > 0;
     },
 
     /** The row, cancelled unless it was finished; null when there is no such delivery. */
@@ -136,67 +235,50 @@ export function createDeliveryReads(
   client: SupabaseClient,
   gate: DatabaseGate,
 ) {
-  function filtered(
-    filter: DeliveryFilter,
-    columns: string,
-    options?: { count: "exact"; head: true },
-  ) {
-    let query = client.from("webhook_deliveries").select(columns, options);
-    if (filter.deliveryId !== undefined)
-      query = query.eq("id", filter.deliveryId);
-    if (filter.leadId !== undefined) query = query.eq("lead_id", filter.leadId);
-    if (filter.endpointId !== undefined)
-      query = query.eq("endpoint_id", filter.endpointId);
-    if (filter.status !== undefined) query = query.eq("status", filter.status);
-    if (filter.before !== undefined)
-      query = query.lt("created_at", filter.before);
-    if (filter.after !== undefined)
-      query = query.gt("created_at", filter.after);
-    return query;
-  }
+  /** As the database functions take it; what is undefined is left out. */
+  const asArgument = (filter: DeliveryFilter, cursor: Cursor | null) => ({
+    id: filter.deliveryId,
+    lead_id: filter.leadId,
+    endpoint_id: filter.endpointId,
+    status: filter.status,
+    before: filter.before,
+    after: filter.after,
+    cursor: cursor
+      ? { created_at: cursor.createdAt, id: cursor.id }
+      : undefined,
+  });
 
-  async function count(filter: DeliveryFilter): Promise<number> {
-    let total = 0;
-    await unwrap(
-      filtered(filter, "id", { count: "exact", head: true }).then((reply) => {
-        total = reply.count ?? 0;
-        return reply;
-      }),
-    );
-    return total;
-  }
-
-  function page(
+  async function page(
     filter: DeliveryFilter,
     limit: number,
     cursor: Cursor | null,
   ): Promise<StoredDelivery[]> {
-    let query = filtered(filter, DELIVERY_COLUMNS);
-    if (cursor !== null) {
-      const at = `"${cursor.createdAt}"`;
-      // The first condition is implied by the second; it is what lets the index start at the cursor.
-      query = query
-        .lte("created_at", cursor.createdAt)
-        .or(`created_at.lt.${at},and(created_at.eq.${at},id.lt.${cursor.id})`);
-    }
-    const ordered = query
-      .order("created_at", { ascending: false })
-      .order("id", { ascending: false })
-      .limit(limit);
-    return unwrap<StoredDelivery[]>(
-      ordered.overrideTypes<StoredDelivery[], { merge: false }>(),
+    const args = { filter: asArgument(filter, cursor), page_size: limit };
+    const rows: unknown = await unwrap(
+      client.rpc("list_deliveries", args).select(DELIVERY_COLUMNS),
     );
+    return rows as StoredDelivery[];
+  }
+
+  /** Counting goes on for one more than the limit, to know whether there are more. */
+  async function count(filter: DeliveryFilter): Promise<Total> {
+    const args = { filter: asArgument(filter, null), at_most: COUNT_LIMIT + 1 };
+    const counted = await unwrap<number>(client.rpc("count_deliveries", args));
+    return {
+      total: Math.min(counted, COUNT_LIMIT),
+      more: counted > COUNT_LIMIT,
+    };
   }
 
   return {
-    /** Newest first. `total` counts the filter's rows, not the page's. */
+    /** Newest first. The total is of the filter's rows, not the page's. */
     list: (filter: DeliveryFilter, limit: number, cursor: Cursor | null) =>
       gate.run(async () => {
         const [rows, total] = await Promise.all([
           page(filter, limit, cursor),
           count(filter),
         ]);
-        return { rows, total };
+        return { rows, ...total };
       }),
 
     /** With its attempts in order; null when there is no such delivery. */
@@ -205,7 +287,7 @@ export function createDeliveryReads(
         const query = client
           .from("webhook_deliveries")
           .select(
-            `${DELIVERY_COLUMNS}, payload, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
+            `${DELIVERY_COLUMNS}, payload_text:payload::text, response_body, webhook_delivery_logs (${ATTEMPT_COLUMNS})`,
           )
           .eq("id", id)
           .order("attempt_number", { referencedTable: "webhook_delivery_logs" })

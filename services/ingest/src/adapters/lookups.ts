@@ -2,6 +2,8 @@
 import { createBatcher } from "@pipeline/shared/batcher";
 import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
 import { uuidOf } from "@pipeline/shared/entries";
+import { parseExact } from "../core/exact-json.ts";
+import { isObject } from "../core/delivery-request.ts";
 import type { LeadRow } from "../core/lead-payload.ts";
 import type { EndpointRow } from "../core/plan-delivery.ts";
 import type { DatabaseGate } from "./database-gate.ts";
@@ -11,6 +13,23 @@ export interface Lookups {
   lead: (id: string) => Promise<LeadRow | null>;
   endpoint: (id: string) => Promise<EndpointRow | null>;
 }
+
+/** As text, because reading it as JSON together with the rest of the answer would change large numbers. */
+type LeadAnswer = Omit<LeadRow, "custom_fields"> & {
+  custom_fields: string | null;
+};
+
+const LEAD_COLUMNS =
+  "id,email,first_name,last_name,linkedin_id,linkedin_url,company,title,source,custom_fields:custom_fields::text," +
+  "captured_at,campaign_id,campaign_name,lead_magnet_name,client_id";
+
+function toLeadRow({ custom_fields, ...row }: LeadAnswer): LeadRow {
+  const custom: unknown =
+    custom_fields === null ? null : parseExact(custom_fields);
+  return { ...row, custom_fields: isObject(custom) ? custom : null };
+}
+/** Whoever comes after a look-up that takes longer need not wait for it. */
+const SLOW_MS = 500;
 
 /** `fetchRows` gets distinct lower-case ids. */
 function createLookup<Row extends { id: string }>(
@@ -22,6 +41,7 @@ function createLookup<Row extends { id: string }>(
     delayMs: 1,
     maxConcurrent: 4,
     maxConcurrentPartial: 4,
+    slow: { afterMs: SLOW_MS, maxBatches: 8 },
     run: async (ids) => {
       const rows = await gate.run(() => fetchRows([...new Set(ids)]));
       const byId = new Map(rows.map((row) => [row.id, row]));
@@ -39,18 +59,24 @@ export function createLookups(
   gate: DatabaseGate,
 ): Lookups {
   return {
-    lead: createLookup(gate, (ids) =>
-      unwrap<LeadRow[]>(client.rpc("leads_for_delivery", { lead_ids: ids })),
-    ),
-    endpoint: createLookup(gate, (ids) =>
-      unwrap<EndpointRow[]>(
+    lead: createLookup(gate, async (ids) => {
+      const rows = (await unwrap(
         client
-          .from("webhook_endpoints")
-          .select(
-            "id, client_id, url, type, format, secret, headers, active, disabled_reason",
-          )
-          .in("id", ids),
-      ),
+          .rpc("leads_for_delivery", { lead_ids: ids })
+          .select(LEAD_COLUMNS),
+      )) as LeadAnswer[];
+      return rows.map(toLeadRow);
+    }),
+    endpoint: createLookup(
+      gate,
+      async (ids) =>
+        (await unwrap(
+          client
+            .rpc("endpoints_for_delivery", { endpoint_ids: ids })
+            .select(
+              "id, client_id, url, type, format, secret, headers, active, disabled_reason",
+            ),
+        )) as EndpointRow[],
     ),
   };
 }

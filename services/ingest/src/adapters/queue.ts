@@ -2,16 +2,21 @@
 // person does to a delivery by hand.
 import { errorMessage, PipelineError } from "@pipeline/shared/errors";
 import { type Delivery, toFields } from "@pipeline/shared/entries";
+import {
+  BATCH_BYTES,
+  sizeOf,
+  splitBySize,
+} from "@pipeline/shared/queue/batch-size";
+import type { Hold, Holds } from "@pipeline/shared/queue/holds";
 import type { Inspection } from "@pipeline/shared/queue/inspection";
 import type { Producer } from "@pipeline/shared/queue/producer";
-import type { Retries } from "@pipeline/shared/queue/retries";
 import type { Warn } from "../throttled-warning.ts";
 
 const MAX_CHUNK_ITEMS = 200;
 
 export interface QueueOptions {
   producer: Producer;
-  retries: Retries;
+  holds: Holds;
   inspection: Inspection;
   maxLength: number;
   warn: Warn;
@@ -31,7 +36,7 @@ export async function reaching<Result>(call: Promise<Result>): Promise<Result> {
 }
 
 export function createQueue(options: QueueOptions) {
-  const { producer, retries, inspection, maxLength, warn } = options;
+  const { producer, holds, inspection, maxLength, warn } = options;
   // Taken and not yet in the stream: otherwise flushes side by side would all see the same room.
   let taken = 0;
 
@@ -79,18 +84,38 @@ export function createQueue(options: QueueOptions) {
 
     /** Resolves to the number enqueued; the others have their rows, from which the retry-scheduler enqueues them. */
     enqueue: async (deliveries: Delivery[]): Promise<number> => {
-      const chunks: Delivery[][] = [];
-      for (let start = 0; start < deliveries.length; start += MAX_CHUNK_ITEMS)
-        chunks.push(deliveries.slice(start, start + MAX_CHUNK_ITEMS));
+      const chunks = splitBySize(
+        deliveries,
+        ({ payload }) => sizeOf(payload),
+        BATCH_BYTES,
+        MAX_CHUNK_ITEMS,
+      );
       const enqueued = await Promise.all(chunks.map(enqueueChunk));
       return enqueued.reduce((sum, count) => sum + count, 0);
     },
 
-    locate: (id: string) => reaching(inspection.locate(id)),
     counts: () => reaching(inspection.counts()),
-    cancel: (id: string) => reaching(retries.cancel(id)),
-    requeue: (delivery: Delivery, deadEntryId: string | null) =>
-      reaching(retries.requeue(delivery.id, toFields(delivery), deadEntryId)),
+    holdToResend: (id: string, deadEntryId: string | null) =>
+      reaching(holds.holdToResend(id, deadEntryId)),
+    holdToCancel: (id: string) => reaching(holds.holdToCancel(id)),
+
+    /** From here on Postgres says that the delivery is to be sent: if this fails, reconcile does it. */
+    requeue: async (hold: Hold, delivery: Delivery): Promise<void> => {
+      try {
+        await hold.requeue(toFields(delivery));
+      } catch (error) {
+        warn("delivery.requeue_deferred", { err: error });
+      }
+    },
+
+    /** If this fails, the hold expires: what was held goes on, and what was cancelled is not in Postgres's list any more. */
+    letGo: async (hold: Hold, end: "kept" | "cancelled"): Promise<void> => {
+      try {
+        await hold.letGo(end);
+      } catch (error) {
+        warn("delivery.hold_expires", { err: error });
+      }
+    },
   };
 }
 

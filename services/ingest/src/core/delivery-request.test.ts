@@ -38,7 +38,6 @@ describe("a delivery request", () => {
         idempotencyKey: "k",
       },
     ],
-    [{ ...valid, anythingElse: "is ignored" }],
   ])("is accepted: %j", (request) => {
     expect(pathsOf(request)).toEqual([]);
   });
@@ -123,6 +122,12 @@ describe("a delivery request", () => {
       "an empty idempotency key",
       { ...valid, idempotencyKey: "" },
       ["idempotencyKey"],
+    ],
+    ["a field that is not known", { ...valid, webhook_secret: "s" }, [""]],
+    [
+      "a whsec_ secret that is empty",
+      { ...valid, webhookSecret: "whsec_" },
+      ["webhookSecret"],
     ],
     ["no object", null, [""]],
   ])("is refused with %s", (_what, request, paths) => {

@@ -4,13 +4,24 @@ import {
   isHttpUrl,
   MAX_PAYLOAD_BYTES,
 } from "@pipeline/shared/entries";
+import { secretFault } from "@pipeline/shared/signing-secret";
 import { z } from "zod";
 import { EVENTS } from "./events.ts";
+import { isRawNumber } from "./exact-json.ts";
+import { strictObject } from "./strict-object.ts";
+
+/** Of one request: the largest payload however it is written, and the rest. In a batch each item may be as large. */
+export const MAX_REQUEST_BYTES = 4 * MAX_PAYLOAD_BYTES;
 
 export type JsonObject = Record<string, unknown>;
 
 export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !isRawNumber(value)
+  );
 }
 
 /** Text that Postgres can hold. */
@@ -32,24 +43,21 @@ const webhookUrl = text(2048).refine(
   "must be an http or https URL without credentials or blanks",
 );
 
-const webhookSecret = text(512)
-  .min(1, "must not be empty")
-  .refine(
-    (secret) =>
-      !secret.startsWith("whsec_") ||
-      /^whsec_[A-Za-z0-9+/]{2,}={0,2}$/.test(secret),
-    "must be base64 after whsec_",
-  );
+const webhookSecret = text(512).superRefine((secret, context) => {
+  const message = secretFault(secret);
+  if (message !== null) context.addIssue({ code: "custom", message });
+});
 
 export const idempotencyKey = z
   .string()
   .regex(/^[\x20-\x7e]{1,255}$/, "must be 1 to 255 printable ASCII characters");
 
 // Far deeper than any lead, and far from the depth at which recursive code here, in receivers or in Postgres fails.
-const MAX_DEPTH = 100;
+export const MAX_DEPTH = 100;
 
-function isDeeperThan(value: unknown, levels: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
+export function isDeeperThan(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null || isRawNumber(value))
+    return false;
   if (levels === 0) return true;
   return Object.values(value).some((item) => isDeeperThan(item, levels - 1));
 }
@@ -61,7 +69,7 @@ const jsonObject = z
     `must not be nested deeper than ${MAX_DEPTH} levels`,
   );
 
-const fields = z.object({
+const fields = strictObject({
   leadId: z.string().max(200).optional().meta({
     description:
       "A lead in Supabase; the payload is built from it and its campaign.",

@@ -1,5 +1,6 @@
 // Deliveries and attempts as the API shows them: never a secret, a header, or the path of a URL.
 import { maskUrl } from "@pipeline/shared/mask-url";
+import { parseExact } from "./exact-json.ts";
 
 /** The columns of webhook_deliveries that the API reads. */
 export interface StoredDelivery {
@@ -34,7 +35,7 @@ export interface StoredAttempt {
 }
 
 export interface StoredDetail extends StoredDelivery {
-  payload: unknown;
+  payload_text: string;
   response_body: string | null;
   webhook_delivery_logs: StoredAttempt[];
 }
@@ -83,7 +84,7 @@ export function deliveryDetail(row: StoredDetail) {
   return {
     ...deliverySummary(row),
     responseBody: row.response_body,
-    payload: row.payload,
+    payload: parseExact(row.payload_text),
     attempts: row.webhook_delivery_logs.map(attemptView),
   };
 }

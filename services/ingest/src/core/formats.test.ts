@@ -1,4 +1,6 @@
 import { describe, expect, test } from "vitest";
+import type { JsonObject } from "./delivery-request.ts";
+import { parseExact } from "./exact-json.ts";
 import { formatPayload } from "./formats.ts";
 import { leadPayload, SAMPLE_LEAD } from "./lead-payload.ts";
 
@@ -71,12 +73,41 @@ describe("a lead's payload", () => {
     });
   });
 
-  test("keeps its nesting for Make.com", () => {
+  test("keeps its nesting for Make.com, beside the flat keys of old", () => {
     expect(formatPayload("makecom", payload)).toEqual({
       ok: true,
-      value: payload,
+      value: {
+        email: "ada.lovelace@example.com",
+        firstName: "Ada",
+        lastName: "Lovelace",
+        linkedinId: "ada-lovelace",
+        linkedinUrl: "https://www.linkedin.com/in/ada-lovelace",
+        company: "Analytical Engines Ltd",
+        jobTitle: "Head of Computing",
+        source: "manual",
+        capturedAt: "2026-01-01T12:00:00.000Z",
+        ...payload,
+      },
     });
   });
+
+  test.each(["zapier", "makecom", "convertkit"] as const)(
+    "keeps the text of its numbers as %s",
+    (format) => {
+      const text =
+        '{"lead":{"email":"a@b.co","score":9007199254740993},"custom_fields":{"price":1.50,"huge":1e400,"list":[12345678901234567890,1.0,null]}}';
+      const result = formatPayload(format, parseExact(text) as JsonObject);
+      const sent = JSON.stringify(result.ok && result.value);
+      for (const number of [
+        "9007199254740993",
+        "1.50",
+        "1e400",
+        "12345678901234567890",
+        "1.0",
+      ])
+        expect(sent).toContain(number);
+    },
+  );
 
   test("is the body of Kit's POST /v4/subscribers for ConvertKit, custom fields as text and empty ones left out", () => {
     expect(formatPayload("convertkit", payload)).toEqual({

@@ -2,22 +2,28 @@
 // `lead` passes through as it is.
 import type { FORMATS } from "@pipeline/shared/entries";
 import { isObject, type JsonObject } from "./delivery-request.ts";
+import { isRawNumber, type RawNumber } from "./exact-json.ts";
 import { CAMPAIGN_KEYS, LEAD_KEYS } from "./lead-payload.ts";
 import { type Result, refuse } from "./refusal.ts";
 
 export type Format = (typeof FORMATS)[number];
 
+/** Whether the format changes the payload. */
+export function transforms(format: Format, payload: JsonObject): boolean {
+  return format !== "raw" && isObject(payload["lead"]);
+}
+
 export function formatPayload(
   format: Format,
   payload: JsonObject,
 ): Result<JsonObject> {
-  if (format === "raw" || !isObject(payload["lead"]))
+  if (format === "raw" || !transforms(format, payload))
     return { ok: true, value: payload };
   switch (format) {
     case "zapier":
       return { ok: true, value: zapierPayload(payload) };
     case "makecom":
-      return { ok: true, value: completePayload(payload) };
+      return { ok: true, value: makecomPayload(payload) };
     case "convertkit":
       return convertkitPayload(payload);
   }
@@ -28,7 +34,7 @@ function withKeys(value: unknown, keys: readonly string[]): JsonObject {
   return { ...empty, ...(isObject(value) && value) };
 }
 
-/** Make.com learns the structure from the first request, so every key is there even when it is empty. */
+/** Every key is there even when it is empty: receivers learn the structure from the first request. */
 function completePayload(payload: JsonObject): JsonObject {
   return {
     event: null,
@@ -39,6 +45,27 @@ function completePayload(payload: JsonObject): JsonObject {
       ? payload["custom_fields"]
       : {},
     timestamp: payload["timestamp"] ?? null,
+  };
+}
+
+/**
+ * The nested payload, and beside it the lead's values under the flat keys that the product has always sent to Make.com, so that
+ * scenarios mapped to those go on. A key that the payload has itself at the top stays its own.
+ */
+function makecomPayload(payload: JsonObject): JsonObject {
+  const complete = completePayload(payload);
+  const lead = complete["lead"] as JsonObject;
+  return {
+    email: lead["email"],
+    firstName: lead["firstName"],
+    lastName: lead["lastName"],
+    linkedinId: lead["linkedInId"],
+    linkedinUrl: lead["linkedInUrl"],
+    company: lead["company"],
+    jobTitle: lead["title"],
+    source: lead["source"],
+    capturedAt: lead["capturedAt"],
+    ...complete,
   };
 }
 
@@ -66,14 +93,18 @@ function createCollector() {
   };
 }
 
-type Flat = string | number | boolean | null;
+type Flat = string | number | boolean | RawNumber | null;
+
+function flatText(value: Flat): string {
+  return isRawNumber(value) ? value.rawJSON : String(value ?? "");
+}
 
 /** A list of plain values as one text, anything more nested as JSON. Not for objects. */
 function flatValue(value: unknown): Flat {
   if (!Array.isArray(value)) return (value ?? null) as Flat;
-  return value.some((item) => typeof item === "object" && item !== null)
+  return value.some((item) => isObject(item) || Array.isArray(item))
     ? JSON.stringify(value)
-    : value.join(", ");
+    : value.map(flatText).join(", ");
 }
 
 type Collect = (name: string, value: Flat) => void;
@@ -130,7 +161,7 @@ function convertkitPayload(payload: JsonObject): Result<JsonObject> {
   const { name, leadMagnetName, ...restOfCampaign } = campaign as JsonObject;
   const { values, add } = createCollector();
   const addText: Collect = (key, value) => {
-    if (value !== null && value !== "") add(key, String(value));
+    if (value !== null && value !== "") add(key, flatText(value));
   };
   addFlat(addText, "", {
     ...restOfLead,

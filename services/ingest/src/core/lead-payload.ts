@@ -1,5 +1,10 @@
 // The payload that the product's existing receivers know.
-import { isObject, type JsonObject } from "./delivery-request.ts";
+import {
+  isDeeperThan,
+  isObject,
+  type JsonObject,
+  MAX_DEPTH,
+} from "./delivery-request.ts";
 
 /** A row of the database function leads_for_delivery. */
 export interface LeadRow {
@@ -53,7 +58,20 @@ export const SAMPLE_LEAD: LeadRow = {
   client_id: null,
 };
 
-/** `now`: ISO 8601, when the event happened. */
+/** Why no payload can be built from a lead, to be read after its name; null when one can. */
+export function leadFault({
+  captured_at: capturedAt,
+  custom_fields: customFields,
+}: LeadRow): string | null {
+  if (isDeeperThan(customFields, MAX_DEPTH))
+    return `is a lead whose custom_fields are nested deeper than ${MAX_DEPTH} levels`;
+  // Postgres knows times that are no dates elsewhere: infinity, and years beyond 9999 or before Christ.
+  return capturedAt !== null && Number.isNaN(Date.parse(capturedAt))
+    ? `is a lead whose created_at is not a date: ${capturedAt}`
+    : null;
+}
+
+/** `now`: ISO 8601, when the event happened. Throws for a lead that has a fault. */
 export function leadPayload(
   lead: LeadRow,
   event: string,

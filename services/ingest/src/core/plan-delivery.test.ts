@@ -32,6 +32,7 @@ function plan(input: Partial<PlanInput>) {
     now: "2026-02-03T04:05:06.000Z",
     maxAttempts: 4,
     seal: (text) => `sealed(${text})`,
+    open: (text) => (text === "not ours" ? null : text),
     ...input,
   });
 }

@@ -1,16 +1,21 @@
 // From a request, and what it names, to the delivery that is stored and queued.
+import { parseCustomHeaders } from "@pipeline/shared/custom-headers";
 import { type Delivery, FORMATS, isHttpUrl } from "@pipeline/shared/entries";
-import { type DeliveryRequest, isObject } from "./delivery-request.ts";
-import { type Format, formatPayload } from "./formats.ts";
+import { secretFault } from "@pipeline/shared/signing-secret";
+import type { DeliveryRequest } from "./delivery-request.ts";
+import { memberText } from "./exact-json.ts";
+import { exactRequest } from "./exact-request.ts";
+import { type Format, formatPayload, transforms } from "./formats.ts";
+import { requestKey } from "./idempotency.ts";
 import {
+  leadFault,
   leadPayload,
   type LeadRow,
   SAMPLE_LEAD,
   withOverrides,
 } from "./lead-payload.ts";
 import { type Result, refuse } from "./refusal.ts";
-import { requestHash } from "./request-hash.ts";
-import { payloadText } from "./storable-payload.ts";
+import { storablePayload } from "./storable-payload.ts";
 
 /** A row of webhook_endpoints. */
 export interface EndpointRow {
@@ -33,6 +38,8 @@ export interface PlannedDelivery {
 
 export interface PlanInput {
   request: DeliveryRequest;
+  /** The JSON that the request came as; without it what JavaScript made of its numbers counts. */
+  text?: string | undefined;
   /** Null: the request's lead or endpoint does not exist, or it names none. */
   lead: LeadRow | null;
   endpoint: EndpointRow | null;
@@ -41,6 +48,8 @@ export interface PlanInput {
   now: string;
   maxAttempts: number;
   seal: (text: string) => string;
+  /** Plain text is returned unchanged; null for text that was sealed with another key. */
+  open: (text: string) => string | null;
 }
 
 function isFormat(text: string | null): text is Format {
@@ -54,11 +63,65 @@ function endpointFormat(endpoint: EndpointRow | null): Format {
   return isFormat(endpoint.type) ? endpoint.type : "raw";
 }
 
-function checkEndpoint(
-  request: DeliveryRequest,
-  endpoint: EndpointRow | null,
-): Result<EndpointRow | null> {
-  if (request.endpointId === undefined) return { ok: true, value: null };
+/** As the services store them: sealed text, and null for none. */
+interface Settings {
+  secret: string | null;
+  headers: string | null;
+}
+
+const NOT_OURS = "was not sealed with this WEBHOOK_ENCRYPTION_KEY";
+
+function sealedSecret(
+  text: string | null,
+  { seal, open }: PlanInput,
+): { ok: true; value: string | null } | { ok: false; error: string } {
+  if (text === null || text === "") return { ok: true, value: null };
+  const plain = open(text);
+  const fault = plain === null ? NOT_OURS : secretFault(plain);
+  return fault === null
+    ? { ok: true, value: seal(text) }
+    : { ok: false, error: fault };
+}
+
+function sealedHeaders(
+  headers: unknown,
+  { seal, open }: PlanInput,
+): { ok: true; value: string | null } | { ok: false; error: string } {
+  if (headers === null || headers === undefined)
+    return { ok: true, value: null };
+  const text = typeof headers === "string" ? headers : JSON.stringify(headers);
+  const plain = open(text);
+  if (plain === null) return { ok: false, error: `headers: ${NOT_OURS}` };
+  const parsed = parseCustomHeaders(plain);
+  if (!parsed.ok) return parsed;
+  const isEmpty = Object.keys(parsed.headers).length === 0;
+  return { ok: true, value: isEmpty ? null : seal(text) };
+}
+
+/** The dispatcher would refuse the same settings with every delivery, when it is too late to tell the caller. */
+function endpointSettings(
+  endpoint: EndpointRow,
+  input: PlanInput,
+): Result<Settings> {
+  const unusable = (error: string) =>
+    refuse(422, "endpointId", `is an endpoint that cannot be used: ${error}`);
+  if (!isHttpUrl(endpoint.url))
+    return unusable("its URL is not an http or https URL");
+  const secret = sealedSecret(endpoint.secret, input);
+  if (!secret.ok) return unusable(`secret: ${secret.error}`);
+  const headers = sealedHeaders(endpoint.headers, input);
+  if (!headers.ok) return unusable(headers.error);
+  return { ok: true, value: { secret: secret.value, headers: headers.value } };
+}
+
+function settingsOf(input: PlanInput): Result<Settings> {
+  const { request, endpoint } = input;
+  if (request.endpointId === undefined) {
+    const secret = sealedSecret(request.webhookSecret ?? null, input);
+    return secret.ok
+      ? { ok: true, value: { secret: secret.value, headers: null } }
+      : refuse(422, "webhookSecret", secret.error);
+  }
   if (endpoint === null)
     return refuse(404, "endpointId", "is not a known endpoint");
   if (endpoint.active === false) {
@@ -70,13 +133,7 @@ function checkEndpoint(
       `is an endpoint that is switched off${reason}`,
     );
   }
-  if (!isHttpUrl(endpoint.url))
-    return refuse(
-      422,
-      "endpointId",
-      "is an endpoint whose URL is not an http or https URL",
-    );
-  return { ok: true, value: endpoint };
+  return endpointSettings(endpoint, input);
 }
 
 function eventOf(request: DeliveryRequest): string {
@@ -89,13 +146,30 @@ function eventOf(request: DeliveryRequest): string {
   );
 }
 
-function buildPayload(
-  { request, lead, now }: PlanInput,
+/** The payload as it stands in the request; null when it is built here, or changed. */
+function givenPayload(
+  { request, text }: PlanInput,
   format: Format,
-): Result<string> {
+): string | null {
+  const { payload, campaignName, customFields } = request;
+  if (payload === undefined || text === undefined) return null;
+  const isChanged =
+    campaignName !== undefined ||
+    customFields !== undefined ||
+    transforms(format, payload);
+  return isChanged ? null : memberText(text, "payload");
+}
+
+function buildPayload(input: PlanInput, format: Format): Result<string> {
+  const given = givenPayload(input, format);
+  if (given !== null) return storablePayload(given);
+  const { lead, now, text } = input;
+  const request = exactRequest(input.request, text);
   let base = request.payload;
   if (request.leadId !== undefined) {
     if (lead === null) return refuse(404, "leadId", "is not a known lead");
+    const fault = leadFault(lead);
+    if (fault !== null) return refuse(422, "leadId", fault);
     base = leadPayload(lead, eventOf(request), now);
   }
   base ??= leadPayload(SAMPLE_LEAD, eventOf(request), now);
@@ -103,26 +177,20 @@ function buildPayload(
     format,
     withOverrides(base, request.campaignName, request.customFields),
   );
-  return formatted.ok ? payloadText(formatted.value) : formatted;
-}
-
-function sealHeaders(headers: unknown, seal: PlanInput["seal"]): string | null {
-  if (typeof headers === "string") return seal(headers);
-  return isObject(headers) && Object.keys(headers).length > 0
-    ? seal(JSON.stringify(headers))
-    : null;
+  return formatted.ok
+    ? storablePayload(JSON.stringify(formatted.value))
+    : formatted;
 }
 
 export function planDelivery(input: PlanInput): Result<PlannedDelivery> {
-  const { request, lead, seal } = input;
-  const checked = checkEndpoint(request, input.endpoint);
-  if (!checked.ok) return checked;
-  const endpoint = checked.value;
+  const { request, lead, endpoint } = input;
+  const settings = settingsOf(input);
+  if (!settings.ok) return settings;
   const format = request.format ?? endpointFormat(endpoint);
   const payload = buildPayload(input, format);
   if (!payload.ok) return payload;
 
-  const secret = request.webhookSecret ?? endpoint?.secret ?? null;
+  const key = requestKey(request, input.text);
   return {
     ok: true,
     value: {
@@ -135,8 +203,7 @@ export function planDelivery(input: PlanInput): Result<PlannedDelivery> {
         clientId: lead?.client_id ?? endpoint?.client_id ?? null,
         event: eventOf(request),
         format,
-        secret: secret === null || secret === "" ? null : seal(secret),
-        headers: sealHeaders(endpoint?.headers, seal),
+        ...settings.value,
         attempt: 1,
         maxAttempts: input.maxAttempts,
         scheduleStart: 1,
@@ -144,9 +211,8 @@ export function planDelivery(input: PlanInput): Result<PlannedDelivery> {
         isPersisted: true,
         isReserved: false,
       },
-      idempotencyKey: request.idempotencyKey ?? null,
-      requestHash:
-        request.idempotencyKey === undefined ? null : requestHash(request),
+      idempotencyKey: key?.key ?? null,
+      requestHash: key?.hash ?? null,
     },
   };
 }

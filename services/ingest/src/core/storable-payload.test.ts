@@ -1,6 +1,9 @@
 import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
 import { describe, expect, test } from "vitest";
-import { payloadText } from "./storable-payload.ts";
+import { storablePayload } from "./storable-payload.ts";
+
+const payloadText = (payload: object) =>
+  storablePayload(JSON.stringify(payload));
 
 describe("the text of a payload", () => {
   test.each([

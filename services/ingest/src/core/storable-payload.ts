@@ -2,24 +2,28 @@
 import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
 import { type Result, refuse } from "./refusal.ts";
 
-// JSON.stringify writes \u escapes only for control characters and lone surrogates; an even number of backslashes before
-// one means that the escape is real and not part of a text.
-const UNSTORABLE = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
+// Consumes every escape as a whole, so that a backslash that is itself escaped begins nothing. The group is what Postgres
+// cannot hold: NUL, and half a surrogate pair.
+const ESCAPE =
+  /\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|u(0000|[dD][89a-fA-F][\da-fA-F]{2})|.)/g;
 
-/** The payload as the JSON text that is stored and sent. */
-export function payloadText(payload: object): Result<string> {
-  const text = JSON.stringify(payload);
+function hasUnstorable(text: string): boolean {
+  if (!/\\u(?:0000|[dD][89a-fA-F])/.test(text)) return false;
+  for (const [, unstorable] of text.matchAll(ESCAPE))
+    if (unstorable !== undefined) return true;
+  return false;
+}
+
+/** `text`: the payload as JSON, as it is to be stored and sent. */
+export function storablePayload(text: string): Result<string> {
   if (
     text.length > MAX_PAYLOAD_BYTES ||
     Buffer.byteLength(text) > MAX_PAYLOAD_BYTES
   ) {
-    return refuse(
-      422,
-      "payload",
-      `must be at most ${MAX_PAYLOAD_BYTES} bytes of JSON`,
-    );
+    const error = `payload must be at most ${MAX_PAYLOAD_BYTES} bytes of JSON`;
+    return { ok: false, refusal: { status: 413, error, issues: [] } };
   }
-  if (text.includes("\\u") && UNSTORABLE.test(text)) {
+  if (hasUnstorable(text)) {
     return refuse(
       422,
       "payload",

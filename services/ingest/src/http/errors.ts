@@ -1,5 +1,6 @@
 // Every answer that is not a success, in one form: {status: "error", error, issues}.
 import { errorMessage, hasCode } from "@pipeline/shared/errors";
+import { isHeld } from "@pipeline/shared/database-fault";
 import type { Logger } from "@pipeline/shared/logger";
 import type {
   FastifyError,
@@ -9,11 +10,14 @@ import type {
 } from "fastify";
 import { z } from "zod";
 import {
+  BROKEN,
   type Issue,
   REDIS_UNAVAILABLE,
   type Refusal,
-  UNAVAILABLE,
+  HELD,
+  UNANSWERED,
 } from "../core/refusal.ts";
+import { unknownFields } from "../core/strict-object.ts";
 import type { Warn } from "../throttled-warning.ts";
 
 export const errorBody = z
@@ -51,7 +55,10 @@ function summary(issues: Issue[]): string {
 
 /** zod's own texts start with "Invalid input: expected string, received number"; ours follow the field's name. */
 export function toIssues(error: z.ZodError): Issue[] {
-  return error.issues.map(({ path, message }) => ({
+  const issues = error.issues.flatMap((issue) =>
+    issue.code === "unrecognized_keys" ? unknownFields(issue) : issue,
+  );
+  return issues.map(({ path, message }) => ({
     path: path.join("."),
     message: message
       .replace(
@@ -78,7 +85,6 @@ export function sendRefusal(
 
 const TEXTS: Record<string, string> = {
   FST_ERR_CTP_BODY_TOO_LARGE: "The request body is too large",
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: "The content type must be application/json",
   FST_ERR_BAD_URL: "The URL is not valid",
 };
 
@@ -96,7 +102,7 @@ export function addErrorHandling(
       }
       if (hasCode(error, "DATABASE_UNAVAILABLE")) {
         warn("request.database_unavailable", { error: error.message });
-        return sendRefusal(reply, UNAVAILABLE);
+        return sendRefusal(reply, isHeld(error) ? HELD : UNANSWERED);
       }
       if (hasCode(error, "REDIS_UNAVAILABLE")) {
         warn("request.redis_unavailable", { error: error.message });
@@ -112,9 +118,7 @@ export function addErrorHandling(
         { err: error, route: request.routeOptions.url },
         "request.failed",
       );
-      return reply
-        .code(500)
-        .send(toErrorBody("Something went wrong here; it has been logged"));
+      return sendRefusal(reply, BROKEN);
     },
   );
   server.setNotFoundHandler((request, reply) => {

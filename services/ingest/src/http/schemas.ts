@@ -2,6 +2,7 @@
 import { FORMATS } from "@pipeline/shared/entries";
 import { z } from "zod";
 import { EVENTS } from "../core/events.ts";
+import { exactInstant } from "../core/instant.ts";
 
 export const STATUSES = [
   "pending",
@@ -14,21 +15,24 @@ export const uuid = z
   .guid("must be a UUID")
   .transform((id) => id.toLowerCase());
 
-/** Without a zone, UTC is meant. */
-export const instant = z
-  .string()
-  .transform((text, context) => {
-    const hasTime = /T[\d:.]+$/.test(text);
-    const time = Date.parse(hasTime ? `${text}Z` : text);
-    if (/^\d{4}-\d\d-\d\d(T|$)/.test(text) && !Number.isNaN(time))
-      return new Date(time).toISOString();
-    context.addIssue({
-      code: "custom",
-      message: "must be a date or time in ISO 8601, like 2026-01-31T12:00:00Z",
-    });
-    return z.NEVER;
-  })
-  .meta({ format: "date-time" });
+const instant = (round: "up" | "down") =>
+  z
+    .string()
+    .transform((text, context) => {
+      const exact = exactInstant(text, round);
+      if (exact !== null) return exact;
+      context.addIssue({
+        code: "custom",
+        message:
+          "must be a date or time in ISO 8601, like 2026-01-31T12:00:00Z",
+      });
+      return z.NEVER;
+    })
+    .meta({ format: "date-time" });
+
+/** Both exclude the moment itself, so that an earlier moment than the one given may stand for it, or a later one. */
+export const before = instant("up");
+export const after = instant("down");
 
 export function pageSize(standard: number) {
   const range = "must be a whole number from 1 to 200";

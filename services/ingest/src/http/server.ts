@@ -1,6 +1,5 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
-import { MAX_PAYLOAD_BYTES } from "@pipeline/shared/entries";
 import type { Logger } from "@pipeline/shared/logger";
 import { addOpsRoutes, type OpsOptions } from "@pipeline/shared/ops-server";
 import Fastify, { type FastifyInstance, type FastifyReply } from "fastify";
@@ -8,8 +7,10 @@ import {
   jsonSchemaTransform,
   jsonSchemaTransformObject,
 } from "fastify-type-provider-zod";
+import { MAX_REQUEST_BYTES } from "../core/delivery-request.ts";
 import type { Warn } from "../throttled-warning.ts";
 import { requireApiKey } from "./authorization.ts";
+import { addBodyParsers } from "./body.ts";
 import { addErrorHandling, toErrorBody } from "./errors.ts";
 import type { Metrics } from "./metrics.ts";
 import {
@@ -28,19 +29,6 @@ export interface ServerOptions {
   routes: SubmitRoutes & InspectRoutes & ManageRoutes & DeadLetterRoutes;
   logger: Logger;
   warn: Warn;
-}
-
-/** JSON only. A body may be absent, as it is with retry and cancel, whatever content type a client names. */
-function readJson(server: FastifyInstance): void {
-  // Payloads are passed on as they are, so a key named __proto__ is data like any other.
-  const parse = server.getDefaultJsonParser("ignore", "ignore");
-  server.removeAllContentTypeParsers();
-  server.addContentTypeParser<string>(
-    "application/json",
-    { parseAs: "string" },
-    (request, body, done) =>
-      body === "" ? done(null, undefined) : parse(request, body, done),
-  );
 }
 
 async function addDocument(server: FastifyInstance): Promise<void> {
@@ -73,7 +61,7 @@ export async function createServer(
   const { apiKeys, metrics, ops, routes, logger, warn } = options;
   const server = Fastify({
     logger: false,
-    bodyLimit: MAX_PAYLOAD_BYTES,
+    bodyLimit: MAX_REQUEST_BYTES,
     requestTimeout: 30_000,
     // While draining, requests that are on their way on open connections are still answered.
     return503OnClosing: false,
@@ -84,7 +72,7 @@ export async function createServer(
     },
   });
   const typed = withSchemas(server);
-  readJson(server);
+  addBodyParsers(server);
   addErrorHandling(server, logger, warn);
   await addDocument(server);
   addOpsRoutes(server, { ...ops, registry: metrics.registry });

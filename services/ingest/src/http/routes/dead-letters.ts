@@ -2,10 +2,11 @@ import { z } from "zod";
 import type { DeadLetterReads } from "../../adapters/dead-letters.ts";
 import { deadLetterView } from "../../core/dead-letter.ts";
 import { refuse } from "../../core/refusal.ts";
+import { strictObject } from "../../core/strict-object.ts";
 import type { ReplayAll } from "../../replay-all.ts";
 import type { Resend } from "../../resend.ts";
 import { errorBody, sendRefusal } from "../errors.ts";
-import { instant, pageSize } from "../schemas.ts";
+import { after, before, pageSize } from "../schemas.ts";
 import type { ApiServer } from "../typed-server.ts";
 
 export interface DeadLetterRoutes {
@@ -17,13 +18,13 @@ export interface DeadLetterRoutes {
 const ENTRY_ID = /^\d{1,19}-\d{1,19}$/;
 const MAX_REPLAYED = 10_000;
 
-const listQuery = z.object({
+const listQuery = strictObject({
   reason: z
     .string()
     .optional()
     .meta({ description: "Part of the reason, in any case." }),
-  before: instant.optional(),
-  after: instant.optional(),
+  before: before.optional(),
+  after: after.optional(),
   limit: pageSize(50),
   cursor: z
     .string()
@@ -31,19 +32,17 @@ const listQuery = z.object({
     .optional(),
 });
 
-const replayRequest = z.object({
-  filter: z
-    .object({
-      reason: z.string().optional(),
-      endpointId: z.string().toLowerCase().optional(),
-      webhookUrlOrigin: z
-        .url("must be an origin, like https://hooks.example.com")
-        .transform((url) => new URL(url).origin)
-        .optional(),
-      before: instant.optional(),
-      after: instant.optional(),
-    })
-    .default({}),
+const replayRequest = strictObject({
+  filter: strictObject({
+    reason: z.string().optional(),
+    endpointId: z.string().toLowerCase().optional(),
+    webhookUrlOrigin: z
+      .url("must be an origin, like https://hooks.example.com")
+      .transform((url) => new URL(url).origin)
+      .optional(),
+    before: before.optional(),
+    after: after.optional(),
+  }).default({}),
   dryRun: z.boolean().meta({ description: "True: only count." }).default(false),
   limit: z
     .int()

@@ -5,8 +5,16 @@ import type { Queue } from "../../adapters/queue.ts";
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { deliveryDetail, deliverySummary } from "../../core/delivery-view.ts";
 import { refuse } from "../../core/refusal.ts";
+import { strictObject } from "../../core/strict-object.ts";
 import { errorBody, sendRefusal } from "../errors.ts";
-import { instant, pageSize, STATUSES, summaryBody, uuid } from "../schemas.ts";
+import {
+  after,
+  before,
+  pageSize,
+  STATUSES,
+  summaryBody,
+  uuid,
+} from "../schemas.ts";
 import type { ApiServer } from "../typed-server.ts";
 
 export interface InspectRoutes {
@@ -14,13 +22,13 @@ export interface InspectRoutes {
   queue: Pick<Queue, "counts">;
 }
 
-const listQuery = z.object({
+const listQuery = strictObject({
   deliveryId: uuid.optional(),
   leadId: uuid.optional(),
   endpointId: uuid.optional(),
   status: z.enum(STATUSES, `must be one of ${STATUSES.join(", ")}`).optional(),
-  before: instant.optional().meta({ description: "Created before this." }),
-  after: instant.optional().meta({ description: "Created after this." }),
+  before: before.optional().meta({ description: "Created before this." }),
+  after: after.optional().meta({ description: "Created after this." }),
   limit: pageSize(50),
   cursor: z
     .string()
@@ -62,7 +70,14 @@ const counts = <Name extends string>(names: readonly Name[]) =>
 
 const statsBody = z.object({
   status: z.literal("success"),
-  queue: counts(["waiting", "inFlight", "retries", "dead", "unrecorded"]),
+  queue: counts([
+    "waiting",
+    "waitingForShare",
+    "inFlight",
+    "retries",
+    "dead",
+    "unrecorded",
+  ]),
   outcomes: counts(STATUSES),
   last24Hours: counts(STATUSES),
 });
@@ -83,8 +98,11 @@ export function addInspectRoutes(
             deliveries: z.array(summaryBody),
             total: z.int().meta({
               description:
-                "All deliveries of the filter, not only this page's.",
+                "All deliveries of the filter, not only this page's. Exact up to 10,000.",
             }),
+            more: z
+              .boolean()
+              .meta({ description: "Whether there are more than `total`." }),
             nextCursor: z.string().nullable(),
           }),
           "4xx": errorBody,
@@ -94,7 +112,7 @@ export function addInspectRoutes(
     },
     async (request, reply) => {
       const { limit, cursor, ...filter } = request.query;
-      const { rows, total } = await reads.list(
+      const { rows, total, more } = await reads.list(
         filter,
         limit + 1,
         cursor ?? null,
@@ -105,6 +123,7 @@ export function addInspectRoutes(
         status: "success",
         deliveries: page.map(deliverySummary),
         total,
+        more,
         nextCursor:
           last === undefined
             ? null

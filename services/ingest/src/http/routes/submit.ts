@@ -1,15 +1,12 @@
-import { hasCode } from "@pipeline/shared/errors";
 import { z } from "zod";
 import {
   deliveryRequest,
   idempotencyKey,
+  MAX_REQUEST_BYTES,
 } from "../../core/delivery-request.ts";
-import {
-  type Result,
-  refuse,
-  type Refusal,
-  UNAVAILABLE,
-} from "../../core/refusal.ts";
+import { elementTexts, memberText } from "../../core/exact-json.ts";
+import { type Result, refuse, type Refusal } from "../../core/refusal.ts";
+import { strictObject } from "../../core/strict-object.ts";
 import type { Accepted, Intake } from "../../intake.ts";
 import {
   errorBody,
@@ -46,7 +43,7 @@ const receiptBody = z
 
 type ReceiptBody = z.output<typeof receiptBody>;
 
-const batchRequest = z.object({
+const batchRequest = strictObject({
   deliveries: z
     .array(
       z.unknown().meta({ $ref: "#/components/schemas/DeliveryRequestInput" }),
@@ -65,6 +62,24 @@ const submitHeaders = z.object({
   "idempotency-key": idempotencyKey.optional(),
 });
 
+const ITEM_TOO_LARGE: Refusal = {
+  status: 413,
+  error: `The delivery is too large: more than ${MAX_REQUEST_BYTES} bytes`,
+  issues: [],
+};
+
+const KEY_OF_BATCH = refuse(
+  422,
+  "Idempotency-Key",
+  "is for single requests; give every item of a batch an idempotencyKey of its own",
+).refusal;
+
+/** In bytes of UTF-8. */
+function isLongerThan(text: string, bytes: number): boolean {
+  if (text.length * 3 <= bytes) return false;
+  return text.length > bytes || Buffer.byteLength(text) > bytes;
+}
+
 function toReceiptBody({ receipt }: Accepted): ReceiptBody {
   return { status: "success", delivery: receipt };
 }
@@ -73,21 +88,10 @@ export function addSubmitRoutes(
   server: ApiServer,
   { intake }: SubmitRoutes,
 ): void {
-  /** Turns a fault into a refusal, so that in a batch it concerns one item and not those already stored. */
-  async function accept(
-    request: z.output<typeof deliveryRequest>,
-  ): Promise<Result<Accepted>> {
-    try {
-      return await intake.accept(request);
-    } catch (error) {
-      if (!hasCode(error, "DATABASE_UNAVAILABLE")) throw error;
-      return { ok: false, refusal: UNAVAILABLE };
-    }
-  }
-
   server.post(
     "/",
     {
+      config: { keepsText: true },
       schema: {
         summary: "Send a webhook",
         headers: submitHeaders,
@@ -113,10 +117,10 @@ export function addSubmitRoutes(
           ).refusal,
         );
       }
-      const result = await accept(
-        key === undefined
-          ? request.body
-          : { ...request.body, idempotencyKey: key },
+      const { body, bodyText } = request;
+      const result = await intake.accept(
+        key === undefined ? body : { ...body, idempotencyKey: key },
+        bodyText ?? undefined,
       );
       if (!result.ok) return sendRefusal(reply, result.refusal);
       return reply
@@ -125,9 +129,14 @@ export function addSubmitRoutes(
     },
   );
 
-  async function acceptItem(item: unknown): Promise<Result<Accepted>> {
+  async function acceptItem(
+    item: unknown,
+    text: string | undefined,
+  ): Promise<Result<Accepted>> {
+    if (text !== undefined && isLongerThan(text, MAX_REQUEST_BYTES))
+      return { ok: false, refusal: ITEM_TOO_LARGE };
     const parsed = deliveryRequest.safeParse(item);
-    if (parsed.success) return accept(parsed.data);
+    if (parsed.success) return intake.accept(parsed.data, text);
     const { message, issues } = new InvalidRequest(toIssues(parsed.error));
     return { ok: false, refusal: { status: 422, error: message, issues } };
   }
@@ -136,19 +145,26 @@ export function addSubmitRoutes(
     "/batch",
     {
       bodyLimit: BATCH_BYTES,
+      config: { keepsText: true },
       schema: {
         summary: "Send up to 1000 webhooks",
-        description: `One bad item harms no other. The body may be ${BATCH_BYTES / 1024 / 1024} MiB, each payload 256 KiB.`,
+        description: `One bad item harms no other. The body may be ${BATCH_BYTES / 1024 / 1024} MiB, each payload 256 KiB. Idempotency keys are the items' own: \`idempotencyKey\`, not the header.`,
         body: batchRequest,
         response: { 202: batchReceipt, "4xx": errorBody, 503: errorBody },
       },
     },
     async (request, reply) => {
-      const results = await Promise.all(
-        request.body.deliveries.map(acceptItem),
+      if (request.headers["idempotency-key"] !== undefined)
+        return sendRefusal(reply, KEY_OF_BATCH);
+      const { bodyText, body } = request;
+      const texts = elementTexts(
+        memberText(bodyText ?? "", "deliveries") ?? "",
       );
-      const unavailable = commonFault(results);
-      if (unavailable !== null) return sendRefusal(reply, unavailable);
+      const results = await Promise.all(
+        body.deliveries.map((item, index) => acceptItem(item, texts[index])),
+      );
+      const fault = commonFault(results);
+      if (fault !== null) return sendRefusal(reply, fault);
       const deliveries = results.map((result) =>
         result.ok
           ? toReceiptBody(result.value)
@@ -159,11 +175,11 @@ export function addSubmitRoutes(
   );
 }
 
-/** The 503 that every item got, if they all did: then the whole batch may be sent again. */
+/** The fault that every item met, if they all did: then the whole batch may be sent again. */
 function commonFault(results: Result<Accepted>[]): Refusal | null {
   const [first] = results;
   if (first === undefined || first.ok) return null;
-  return results.every((result) => !result.ok && result.refusal.status === 503)
+  return results.every((result) => !result.ok && result.refusal.status >= 500)
     ? first.refusal
     : null;
 }

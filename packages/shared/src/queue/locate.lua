@@ -1,3 +1,0 @@
--- ARGV  deliveryId
--- Returns where the delivery is: 'stream', 'retry', 'log' (its outcome is on its way to Postgres) or 'nowhere'.
-return realHome(ARGV[1], redis.call('HGET', homes, ARGV[1])) or 'nowhere'
