@@ -22,7 +22,7 @@ async function usage() {
     queue().redis.info("cpu"),
   ]);
   const calls = stats.matchAll(
-    /^cmdstat_(?:eval|evalsha|xreadgroup|xautoclaim|xrevrange|xtrim):calls=(\d+)/gm,
+    /^cmdstat_(?:eval|evalsha|xreadgroup|xpending|xclaim|xrevrange|xtrim):calls=(\d+)/gm,
   );
   const seconds = cpu.matchAll(/^used_cpu_(?:sys|user):([\d.]+)/gm);
   const sum = (matches: Iterable<RegExpMatchArray>) =>
@@ -69,7 +69,7 @@ test("reading, claiming and giving back", async () => {
   const work = async () => {
     await readAll("a");
     const other = queue().consumer("b");
-    const orphans = await other.orphans(1000, 0);
+    const orphans = await other.orphans(100, 0);
     expect(await other.take(orphans, 0)).toHaveLength(100);
     const pending = await other.pending();
     expect(pending).toHaveLength(100);
