@@ -47,18 +47,19 @@ begin
   end loop;
 end $$;
 
--- A page of deliveries that should have moved on before `overdue_at` and have not, in the order of that time and of id, after the
+-- A page of deliveries that should have moved on `overdue_ms` ago (null: whenever) and have not, in the order of that time and of id, after the
 -- last row of the page before ('-infinity' for the first page). What has not moved for a week is left to a person: on a database
 -- taken over from an older worker it may be months old.
 drop function if exists public.unfinished_deliveries(timestamptz, uuid, integer);
-create or replace function public.unfinished_deliveries(overdue_at timestamptz, after_due_at timestamptz, after_id uuid,
+create or replace function public.unfinished_deliveries(overdue_ms bigint, after_due_at timestamptz, after_id uuid,
   page_size integer)
 returns table (id uuid, due_at timestamptz)
 -- Only the index answers in order. Statistics that are out of date must not talk the planner into sorting all of them.
 language sql stable security invoker set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
   select d.id, greatest(d.next_retry_at, d.updated_at) from public.webhook_deliveries d
-  where d.status in ('pending', 'sent') and greatest(d.next_retry_at, d.updated_at) < overdue_at
+  where d.status in ('pending', 'sent') and greatest(d.next_retry_at, d.updated_at)
+      < coalesce(now() - overdue_ms * interval '1 millisecond', 'infinity')
     -- One lower bound: with two, the scan may start at the lesser one and read everything between.
     and (greatest(d.next_retry_at, d.updated_at), d.id) > (greatest(after_due_at, now() - interval '7 days'), after_id)
   order by greatest(d.next_retry_at, d.updated_at), d.id limit page_size;
@@ -226,9 +227,9 @@ revoke execute on all functions in schema webhook_private from public, anon, aut
 grant execute on function webhook_private.current_client_id() to authenticated;
 grant execute on function webhook_private.matching_deliveries(text, jsonb, integer) to service_role;
 grant select on webhook_private.delivery_counts to service_role;
-revoke execute on function public.unfinished_deliveries(timestamptz, timestamptz, uuid, integer),
+revoke execute on function public.unfinished_deliveries(bigint, timestamptz, uuid, integer),
   public.list_deliveries(jsonb, integer), public.count_deliveries(jsonb, integer), public.tidy_deliveries()
   from public, anon, authenticated;
-grant execute on function public.unfinished_deliveries(timestamptz, timestamptz, uuid, integer),
+grant execute on function public.unfinished_deliveries(bigint, timestamptz, uuid, integer),
   public.list_deliveries(jsonb, integer), public.count_deliveries(jsonb, integer), public.tidy_deliveries()
   to service_role;

@@ -121,7 +121,7 @@ test("users neither write rows nor call the services' functions", async () => {
     "select record_attempts('[]')",
     `select restart_delivery('${acme.deliveryId}', 4)`,
     `select cancel_delivery('${acme.deliveryId}')`,
-    "select unfinished_deliveries(now(), now(), gen_random_uuid(), 1)",
+    "select unfinished_deliveries(1, now(), gen_random_uuid(), 1)",
     "select list_deliveries('{}', 1)",
     "select count_deliveries('{}', 1)",
     "select delivery_stats()",

@@ -24,46 +24,44 @@ afterAll(async () => {
 const add = (payload: string, more: Record<string, string> = {}) =>
   own.add({ webhook_url: receiver.url, payload, ...more });
 
-test.each([
-  ["a number beyond numeric", '{"n":1e999999}'],
-  ["nesting beyond the stack", "[".repeat(60_000) + "]".repeat(60_000)],
-])(
-  "a payload that jsonb refuses (%s) is delivered and kept as text; its neighbours as JSON",
-  async (_, payload) => {
-    const neighbours: string[] = [];
-    let refused = "";
-    for (let n = 0; n < 10; n++) {
-      if (n === 5) refused = await add(payload);
-      neighbours.push(await add(`{"n":${n}}`));
-    }
-    const row = await own.ended(refused);
-    expect(row).toMatchObject({
-      status: "success",
-      payload,
-      response_status: 200,
-    });
-    expect(await own.attempts(refused)).toHaveLength(1);
-    expect(receiver.of(refused)[0]!.body.toString()).toBe(payload);
-    const rows = await Promise.all(neighbours.map((id) => own.ended(id)));
-    expect(rows.map((each) => each["payload"])).toEqual(
-      neighbours.map((_id, n) => ({ n })),
-    );
-    await until("the log is drained", own.isIdle);
-  },
-);
+/** Postgres refuses to look so deep. */
+const TOO_DEEP = "[".repeat(60_000) + "]".repeat(60_000);
+
+test("a payload that Postgres refuses is delivered and kept as text; its neighbours as JSON", async () => {
+  const payload = TOO_DEEP;
+  const neighbours: string[] = [];
+  let refused = "";
+  for (let n = 0; n < 10; n++) {
+    if (n === 5) refused = await add(payload);
+    neighbours.push(await add(`{"n":${n}}`));
+  }
+  const row = await own.ended(refused);
+  expect(row).toMatchObject({
+    status: "success",
+    payload,
+    response_status: 200,
+  });
+  expect(await own.attempts(refused)).toHaveLength(1);
+  expect(receiver.of(refused)[0]!.body.toString()).toBe(payload);
+  const rows = await Promise.all(neighbours.map((id) => own.ended(id)));
+  expect(rows.map((each) => each["payload"])).toEqual(
+    neighbours.map((_id, n) => ({ n })),
+  );
+  await until("the log is drained", own.isIdle);
+});
 
 test("a failed delivery that Postgres refuses tells in its error what was left out", async () => {
   const failing = await receiverForTest(answerWith(404));
-  const id = await own.add({ webhook_url: failing.url, payload: "1e999999" });
+  const id = await own.add({ webhook_url: failing.url, payload: TOO_DEEP });
   expect((await own.ended(id)).last_error).toMatch(
-    /^HTTP 404 \(details left out: Supabase answered 400 22003: .*\)$/,
+    /^HTTP 404 \(details left out: Supabase answered \d+ 54001: .*\)$/,
   );
 });
 
-test("NUL and half surrogate pairs in a payload are delivered as they are and recorded without", async () => {
-  const payload = String.raw`{"a":"x\u0000y","b":"\ud800"}`;
+test("NUL, half surrogate pairs and numbers beyond numeric in a payload are delivered and recorded as they are", async () => {
+  const payload = String.raw`{"a":"x\u0000y","b":"\ud800","c":1e999999}`;
   const id = await add(payload);
-  expect((await own.ended(id))["payload"]).toEqual({ a: "xy", b: "\ufffd" });
+  expect((await own.ended(id))["payload"]).toEqual(JSON.parse(payload));
   expect(receiver.of(id)[0]!.body.toString()).toBe(payload);
 });
 

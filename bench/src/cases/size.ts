@@ -92,7 +92,7 @@ export const sizeCase: Case = {
       });
     const page = (after_due_at: string) => () =>
       rest(stack.serviceRoleKey, "rpc/unfinished_deliveries", {
-        overdue_at: new Date(Date.now() - 300_000).toISOString(),
+        overdue_ms: 300_000,
         after_due_at,
         after_id: "00000000-0000-0000-0000-000000000000",
         page_size: 500,

@@ -137,6 +137,7 @@ export function createApp(config: Config, logger: Logger) {
       });
     },
     now,
+    monotonic,
     random,
   });
 

@@ -68,13 +68,15 @@ export function createReconcile(options: ReconcileOptions) {
     return { injected, hasRoom };
   }
 
-  async function pass(overdueAt: string, isFull: boolean, signal: AbortSignal) {
+  /** `overdueMs` null: every unfinished row, waiting retries included. */
+  async function pass(overdueMs: number | null, signal: AbortSignal) {
+    const isFull = overdueMs === null;
     let examined = 0;
     let injected = 0;
     let last: UnfinishedRow | null = null;
     for (;;) {
       signal.throwIfAborted();
-      const page: UnfinishedRow[] = await rows.page(overdueAt, last, PAGE_SIZE);
+      const page: UnfinishedRow[] = await rows.page(overdueMs, last, PAGE_SIZE);
       const ids = page.map(({ id }) => id);
       const result = await inject(await queue.homeless(ids));
       injected += result.injected;
@@ -88,10 +90,9 @@ export function createReconcile(options: ReconcileOptions) {
     logger[level]({ injected, examined, isFull }, "deliveries.reconciled");
   }
 
-  /** Every unfinished row, waiting retries included. */
   async function fullPass(signal: AbortSignal): Promise<void> {
     const mark = await queue.beginFullPass();
-    await pass("infinity", true, signal);
+    await pass(null, signal);
     await queue.endFullPass(mark);
   }
 
@@ -101,8 +102,7 @@ export function createReconcile(options: ReconcileOptions) {
       if (!(await queue.hasEpoch())) {
         await fullPass(signal);
       } else {
-        const overdueAt = new Date(Date.now() - options.graceMs).toISOString();
-        await pass(overdueAt, false, signal);
+        await pass(options.graceMs, signal);
       }
       return options.intervalMs;
     },

@@ -20,9 +20,9 @@ export interface UnfinishedRow {
 }
 
 export interface UnfinishedRows {
-  /** Rows that should have moved on before `overdueAt`, in the order of that time, after `last` (null: from the first). */
+  /** Rows that should have moved on `overdueMs` ago, by the database's clock (null: whenever), in the order of that time, after `last` (null: from the first). */
   page: (
-    overdueAt: string,
+    overdueMs: number | null,
     last: UnfinishedRow | null,
     size: number,
   ) => Promise<UnfinishedRow[]>;
@@ -33,10 +33,10 @@ export interface UnfinishedRows {
 export function createUnfinishedRows(client: SupabaseClient): UnfinishedRows {
   const readSize = createReadSize();
   return {
-    page: (overdueAt, last, size) =>
+    page: (overdueMs, last, size) =>
       unwrap<UnfinishedRow[]>(
         client.rpc("unfinished_deliveries", {
-          overdue_at: overdueAt,
+          overdue_ms: overdueMs,
           after_due_at: last?.due_at ?? "-infinity",
           after_id: last?.id ?? NIL_UUID,
           page_size: size,

@@ -1,5 +1,5 @@
--- Lets nothing out for an endpoint for a while. Never shortens what was asked for before.
+-- Lets nothing out for an endpoint for a while, an hour at most. Never shortens what was asked for before.
 -- ARGV  endpoint, ms
 mayWriteWhenFull() -- one small member
-redis.call('ZADD', waiting, 'GT', present() + tonumber(ARGV[2]), ARGV[1])
+redis.call('ZADD', waiting, 'GT', present() + math.min(tonumber(ARGV[2]), LONGEST_HOLD_MS), ARGV[1])
 return 0

@@ -62,7 +62,9 @@ local function take(endpoint, count)
   if newest then
     redis.call('HSET', letOut, endpoint, newest)
     -- Behind those that had their turn and no room.
-    redis.call('ZADD', waiting, 'XX', 'GT', now, endpoint)
+    if heldMs(redis.call('ZSCORE', waiting, endpoint) or 0, now) == 0 then
+      redis.call('ZADD', waiting, 'XX', nextTurn(), endpoint)
+    end
   end
   return taken
 end

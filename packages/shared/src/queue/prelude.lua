@@ -108,15 +108,27 @@ local function decodeEntry(text)
 end
 
 -- Waiting lists. What exceeds its endpoint's share waits there, in order:
---   waiting         zset   endpoint -> the moment (ms) before which nothing is let out; lowest first, so endpoints take turns
+--   waiting         zset   endpoint -> its turn, a number that only grows, so that a step of the clock changes no order; or,
+--                          while it is held back, the moment (ms) before which nothing is let out
 --   waiting:<name>  list   delivery ids of one endpoint. An id without data was cancelled and is skipped
 --   waitingData     hash   delivery id -> entry fields as JSON
---   letOut          hash   endpoint -> the last entry that was let out for it
+--   letOut          hash   endpoint -> the last entry that was let out for it; '' -> the last turn
 
 -- The name holds a digest unless the endpoint is an id: a URL's path may be a credential, and everyone sees key names.
 local function waitingList(endpoint)
   local isId = string.find(endpoint, '^%x+%-%x+%-%x+%-%x+%-%x+$')
   return waiting .. ':' .. (isId and endpoint or redis.sha1hex(endpoint))
+end
+
+local function nextTurn() return redis.call('HINCRBY', letOut, '', 1) end
+
+-- How long an endpoint is held back, from its score; 0 when it is not. No turn is so high, and no hold so long: a moment
+-- further away was written before the clock was set back.
+local LOWEST_MOMENT, LONGEST_HOLD_MS = 1000000000000, 3600000
+local function heldMs(score, now)
+  score = tonumber(score)
+  if score < LOWEST_MOMENT or score > now + LONGEST_HOLD_MS then return 0 end
+  return math.max(0, score - now)
 end
 
 -- Puts a delivery into its endpoint's list; `isFirst` when it has waited before. The caller writes its home. The list comes

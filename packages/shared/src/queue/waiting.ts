@@ -60,11 +60,11 @@ export function createWaiting(redis: Redis, keys: Keys): Waiting {
     turns: async (limit) => {
       // One command in place of the script's four, as long as nobody waits.
       if (isEmpty && (await redis.exists(keys.waiting)) === 0) return [];
-      const [now, ...flat] = (await turns(limit)) as [number, ...string[]];
+      const flat = (await turns(limit)) as (string | number)[];
       isEmpty = flat.length === 0;
       return flat.flatMap((endpoint, i) =>
         i % 2 === 0
-          ? [{ endpoint, heldMs: Math.max(0, Number(flat[i + 1]) - now) }]
+          ? [{ endpoint: String(endpoint), heldMs: Number(flat[i + 1]) }]
           : [],
       );
     },

@@ -65,6 +65,7 @@ function setUp(options: {
     schedule: [5, 25],
     jitter: 0.1,
     now: () => now,
+    monotonic: () => now,
     random: () => 0.5,
     endpoints: {
       find: async () => options.find?.() ?? null,

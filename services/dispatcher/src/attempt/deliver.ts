@@ -34,7 +34,10 @@ export interface DeliverDependencies {
   report: Report;
   /** The receiver wants nothing for so long (Retry-After). */
   hold: (endpoint: string, ms: number) => void;
+  /** Ms since 1970, for time stamps. */
   now: () => number;
+  /** Ms of a clock that nobody sets, for durations. */
+  monotonic: () => number;
   /** In [0, 1). */
   random: () => number;
 }
@@ -91,7 +94,7 @@ function unsent(error: string, now: number): Attempt {
 
 export function createDeliver(dependencies: DeliverDependencies): Deliver {
   const { endpoints, sender, settler, sealer, report } = dependencies;
-  const { schedule, jitter, hold, now, random } = dependencies;
+  const { schedule, jitter, hold, now, monotonic, random } = dependencies;
   const settlementOptions: SettlementOptions = { schedule, seal: sealer.seal };
   const findTarget = createFindTarget(endpoints, sealer);
 
@@ -102,12 +105,12 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
     const { url, secret, headers: customHeaders } = target;
     const { id: deliveryId, payload } = delivery;
     const startedAt = now();
+    const beganAt = monotonic();
     const request = { deliveryId, payload, secret, customHeaders };
     const { headers, signature } = signAttempt(request, startedAt);
     const result = await sender.send({ url, headers, body: payload });
-    const endedAt = now();
-    const outcome = classify(result, endedAt);
-    const durationMs = endedAt - startedAt;
+    const durationMs = monotonic() - beganAt;
+    const outcome = classify(result, now());
     return { url, result, outcome, signature, startedAt, durationMs };
   }
 
@@ -163,8 +166,12 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
 
   return {
     wait: async (work) => {
+      const settlement = await orBury(work, false, () =>
+        waitSettlement(work, settlementOptions),
+      );
+      if (settlement === null) return;
       report.deferred();
-      await settler.settle(waitSettlement(work, settlementOptions));
+      await settler.settle(settlement);
     },
     defer,
     deliver: async (work, onSend) => {

@@ -33,7 +33,7 @@ export type Outcome =
 
 const RETRYABLE_STATUSES = new Set([408, 425, 429]);
 
-/** `now` (ms since 1970) is for a Retry-After that names a date. */
+/** `now` (ms since 1970) is for a Retry-After that names a date, if the answer does not say when it was given. */
 export function classify(result: SendResult, now: number): Outcome {
   if (result.kind === "failure") {
     const { errorType, error } = result;
@@ -49,7 +49,12 @@ export function classify(result: SendResult, now: number): Outcome {
   const { status, headers } = result;
   if (status >= 200 && status < 300) return { kind: "delivered" };
   if (status >= 500 || RETRYABLE_STATUSES.has(status)) {
-    const askedMs = retryAfterMs(headers["retry-after"], now);
+    // By the receiver's own clock: then it does not matter whose clock is wrong.
+    const answeredAt = Date.parse(headers["date"] ?? "");
+    const askedMs = retryAfterMs(
+      headers["retry-after"],
+      Number.isNaN(answeredAt) ? now : answeredAt,
+    );
     return {
       kind: "retryable",
       errorType: "http",
