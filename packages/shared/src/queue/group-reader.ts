@@ -1,7 +1,7 @@
 // Reads a stream through a consumer group: new entries, and those whose reader has died.
 import type { Logger } from "pino";
 import { BLOCK_MS, isGroupMissing, type Redis } from "../redis.ts";
-import { createReadSize, sizeOfFields } from "./batch-size.ts";
+import { createReadSize, READ_BYTES, sizeOfFields } from "./batch-size.ts";
 import type { Keys } from "./keys.ts";
 import { keyScript } from "./script.ts";
 
@@ -151,22 +151,29 @@ export function createGroupReader(
     });
   }
 
-  const take: GroupReader["take"] = async (wanted, idleMs) => {
+  /** Large entries are taken over a few at a time, and no more once there are `mostBytes` of them. */
+  async function takeUpTo(
+    mostBytes: number,
+    wanted: Orphan[],
+    idleMs: number,
+  ): Promise<StreamEntry[]> {
     const taken: StreamEntry[] = [];
-    // Large entries are taken a few at a time.
-    for (let rest = wanted; rest.length > 0;) {
-      const part = rest.slice(0, Math.max(1, readSize.fit(rest.length)));
-      taken.push(...(await takePart(part, idleMs)));
-      rest = rest.slice(part.length);
+    let bytes = 0;
+    for (let start = 0; start < wanted.length && bytes < mostBytes;) {
+      const some = wanted.slice(start, start + readSize.fit(wanted.length));
+      const entries = await takePart(some, idleMs);
+      for (const { fields } of entries) bytes += sizeOfFields(fields);
+      taken.push(...entries);
+      start += some.length;
     }
     return taken;
-  };
+  }
 
   return {
     prepare,
     recover,
     orphans,
-    take,
+    take: (wanted, idleMs) => takeUpTo(Infinity, wanted, idleMs),
     takeUnread: async (entryId, idleMs) => {
       const taken = await commands.xclaim(
         stream,
@@ -202,7 +209,7 @@ export function createGroupReader(
         }));
       }),
     claim: async (count, idleMs) =>
-      take(await orphans(readSize.fit(count), idleMs), idleMs),
+      takeUpTo(READ_BYTES, await orphans(count, idleMs), idleMs),
     pending: () =>
       orRecover(async () => {
         const rows = (await commands.xpending(
