@@ -23,4 +23,5 @@ for i = 1, #turns, 2 do
     end
   end
 end
+if #turns > 0 and redis.call('EXISTS', waiting) == 0 then redis.call('DEL', letOut) end
 return results
