@@ -5,7 +5,7 @@ const TIMING = [
   "test/crash/{redis,supabase,windows}.test.ts",
   "test/dispatcher/{answers,dns,hostile-receivers,idle,isolation,limits,resolver,retries,shutdown,slow-lookups,stale-connections}.test.ts",
   "test/ingest/{locked-rows,outages}.test.ts",
-  "test/retry-scheduler/service.test.ts",
+  "test/retry-scheduler/{deletions,service}.test.ts",
   "test/scripts/limits.test.ts",
 ];
 

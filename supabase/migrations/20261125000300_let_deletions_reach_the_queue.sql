@@ -2,10 +2,11 @@
 
 -- Ids of what was deleted, and nothing else about it. The retry-scheduler takes the copies of these deliveries out of Redis,
 -- and no record of an attempt stores them anew. A row is forgotten a week after its work is done; an endpoint's stays,
--- because deliveries that name it may be kept for years.
+-- because deliveries that name it may be kept for years. A cancelled delivery has a row until it is certain that Redis no
+-- longer holds it, in case the process that cancelled it died on the way there.
 create table if not exists public.webhook_deletions (
   id uuid primary key,
-  kind text not null check (kind in ('lead', 'endpoint', 'delivery')),
+  kind text not null check (kind in ('lead', 'endpoint', 'delivery', 'cancelled')),
   deleted_at timestamptz not null default now(),
   -- When the delivery was created: no copy of it is older.
   since timestamptz,
@@ -31,7 +32,7 @@ returns trigger language plpgsql security definer set search_path = '' as $$
 begin
   insert into public.webhook_deletions (id, kind, since, step, check_at)
   select d.id, 'delivery', d.created_at, 'queue', now() from deleted d
-  on conflict (id) do update set deleted_at = now(), since = excluded.since, step = 'queue', check_at = now();
+  on conflict (id) do update set kind = 'delivery', deleted_at = now(), since = excluded.since, step = 'queue', check_at = now();
   return null;
 end;
 $$;
@@ -142,16 +143,26 @@ begin
 end;
 $$;
 
+-- Those of the deliveries that are to be sent. Asked while they are held in Redis, so that it stays true.
+create or replace function public.unfinished_of(ids uuid[])
+returns table (id uuid)
+language sql stable security invoker set search_path = '' set enable_seqscan = off set statement_timeout = '8s' as $$
+  select d.id from public.webhook_deliveries d where d.id = any (ids) and d.status in ('pending', 'sent');
+$$;
+
 -- The queue no longer holds `cleared`; an attempt of `running` is under way or not recorded yet, so these are looked at again.
 -- A few are looked at for some seconds more, so that what was on its way at the first look is found too.
 create or replace function public.deletions_checked(cleared uuid[], running uuid[])
-returns void language sql security invoker
+returns void language plpgsql security invoker
 set search_path = '' set enable_seqscan = off set lock_timeout = '1s' set statement_timeout = '8s' as $$
+begin
+  delete from public.webhook_deletions d where d.id = any (cleared) and d.kind = 'cancelled';
   update public.webhook_deletions d
   set step = case when d.id = any (running) or (d.deleted_at > now() - interval '5 seconds' and cardinality(cleared) < 200)
       then 'queue' else 'letters' end,
     check_at = case when d.id = any (running) then now() + interval '1 second' else now() end
   where d.id = any (cleared || running) and d.step = 'queue';
+end;
 $$;
 
 -- No dead letter of these was left; when they are few, in several searches.
@@ -197,12 +208,29 @@ begin
   select greatest(coalesce(max(l.attempt_number), 0) + 1,
     present.attempt + case when present.status in ('sent', 'success', 'failed') then 1 else 0 end)
   into next_attempt from public.webhook_delivery_logs l where l.delivery_id = restart_delivery.delivery_id;
+  delete from public.webhook_deletions c where c.id = restart_delivery.delivery_id;
   return query
   update public.webhook_deliveries d set
     status = 'pending', attempt = next_attempt, schedule_start = next_attempt,
     max_attempts = next_attempt + schedule_length - 1, next_retry_at = null, updated_at = now()
   where d.id = restart_delivery.delivery_id
   returning d.*;
+end;
+$$;
+
+-- Marks a delivery cancelled unless it is finished. Returns its row, changed or not; no row when it does not exist. The caller
+-- holds the delivery in Redis and takes it out afterwards; the note is for the case that it does not get there.
+create or replace function public.cancel_delivery(delivery_id uuid)
+returns setof public.webhook_deliveries language plpgsql security invoker set search_path = '' set lock_timeout = '1s' as $$
+begin
+  update public.webhook_deliveries d set status = 'cancelled', next_retry_at = null, updated_at = now()
+  where d.id = cancel_delivery.delivery_id and d.status in ('pending', 'sent');
+  if found then
+    insert into public.webhook_deletions (id, kind, step, check_at)
+    values (cancel_delivery.delivery_id, 'cancelled', 'queue', now() + interval '3 seconds')
+    on conflict (id) do update set step = 'queue', check_at = excluded.check_at;
+  end if;
+  return query select * from public.webhook_deliveries d where d.id = cancel_delivery.delivery_id;
 end;
 $$;
 
@@ -253,7 +281,7 @@ begin
       cross join lateral jsonb_to_record(a.delivery) as d (lead_id uuid, client_id uuid, endpoint_id uuid, event text,
         format text, webhook_url text, payload text, payload_text text, secret text, headers text, max_attempts integer, schedule_start integer,
         created_at timestamptz)
-      where not exists (select from public.webhook_deletions x where x.id = a.delivery_id)
+      where not exists (select from public.webhook_deletions x where x.id = a.delivery_id and x.kind <> 'cancelled')
       on conflict (id) do nothing
       returning w.endpoint_id, w.status
     )
@@ -326,15 +354,21 @@ declare
   number constant integer := given ->> 'attempt';
   state constant text := case when given ->> 'status' in ('success', 'sent', 'failed') then given ->> 'status' else 'failed' end;
   delivery constant jsonb := given -> 'delivery';
+  sent constant text := coalesce(delivery ->> 'payload_text', delivery ->> 'payload');
+  body json;
 begin
   if jsonb_typeof(delivery) = 'object' and not exists (
-    select from public.webhook_deletions x where x.id = wanted_id or x.id::text = lower(delivery ->> 'lead_id')
+    select from public.webhook_deletions x
+    where x.kind <> 'cancelled' and (x.id = wanted_id or x.id::text = lower(delivery ->> 'lead_id'))
   ) then
     begin
-      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, payload_text, attempt, max_attempts, status)
+      body := sent;
+    exception when others then body := to_json(sent);
+    end;
+    begin
+      insert into public.webhook_deliveries (id, event, format, webhook_url, payload, attempt, max_attempts, status)
       values (wanted_id, delivery ->> 'event', delivery ->> 'format', delivery ->> 'webhook_url',
-        to_jsonb(coalesce(delivery ->> 'payload_text', delivery ->> 'payload')),
-        coalesce(delivery ->> 'payload_text', delivery ->> 'payload'), coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
+        body, coalesce(number, 1), coalesce((delivery ->> 'max_attempts')::integer, 4), 'pending')
       on conflict (id) do nothing;
     exception when lock_not_available then raise; when others then null;
     end;
@@ -372,7 +406,8 @@ declare
   signature text;
 begin
   foreach signature in array array['deletions_due(integer)', 'cancel_deliveries_of_deleted_endpoint(uuid, integer)',
-    'letters_due(integer)',
+    'letters_due(integer)', 'unfinished_of(uuid[])',
+    'cancel_delivery(uuid)',
     'deletions_checked(uuid[], uuid[])', 'letters_done(uuid[])', 'forget_deletions()',
     'restart_delivery(uuid, integer, boolean)', 'record_attempts(text)', 'close_attempt(text)']
   loop

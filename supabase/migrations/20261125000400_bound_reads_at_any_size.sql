@@ -22,6 +22,10 @@ create index if not exists webhook_deliveries_by_client on public.webhook_delive
 drop index if exists public.webhook_deliveries_unfinished, public.webhook_deliveries_failed, public.webhook_deliveries_created,
   public.webhook_deliveries_lead, public.webhook_deliveries_endpoint, public.webhook_deliveries_client;
 
+-- An index keeps an entry for each state that a delivery was in until the table is vacuumed. By default that is when a fifth of all
+-- rows have changed, which may be a million.
+alter table public.webhook_deliveries set (autovacuum_vacuum_scale_factor = 0.05);
+
 -- Deleting a row looks for those that refer to it. The product may have an index for that under a name of its own.
 do $$
 declare reference record;
@@ -119,22 +123,28 @@ create table if not exists webhook_private.delivery_counts (
   deliveries bigint not null
 );
 
+-- date_bin refuses what is further away than an interval can be, and no write may fail for being counted.
+create or replace function webhook_private.period_of(changed_at timestamptz)
+returns timestamptz language sql immutable as $$
+  select date_bin('10 minutes', least(changed_at, '9999-01-01'), 'epoch');
+$$;
+
 create or replace function webhook_private.count_deliveries_of_statement()
 returns trigger language plpgsql security definer set search_path = '' as $$
 begin
   if tg_op = 'INSERT' then
     insert into webhook_private.delivery_counts
-    select status, date_bin('10 minutes', updated_at, 'epoch'), count(*) from new_rows group by 1, 2;
+    select status, webhook_private.period_of(updated_at), count(*) from new_rows group by 1, 2;
   elsif tg_op = 'UPDATE' then
     insert into webhook_private.delivery_counts
     select status, period, sum(deliveries) from (
-      select status, date_bin('10 minutes', updated_at, 'epoch') as period, count(*) as deliveries from new_rows group by 1, 2
+      select status, webhook_private.period_of(updated_at) as period, count(*) as deliveries from new_rows group by 1, 2
       union all
-      select status, date_bin('10 minutes', updated_at, 'epoch'), -count(*) from old_rows group by 1, 2
+      select status, webhook_private.period_of(updated_at), -count(*) from old_rows group by 1, 2
     ) change group by 1, 2 having sum(deliveries) <> 0;
   elsif tg_op = 'DELETE' then
     insert into webhook_private.delivery_counts
-    select status, date_bin('10 minutes', updated_at, 'epoch'), -count(*) from old_rows group by 1, 2;
+    select status, webhook_private.period_of(updated_at), -count(*) from old_rows group by 1, 2;
   else
     delete from webhook_private.delivery_counts;
   end if;
@@ -158,23 +168,28 @@ create or replace trigger forget_deliveries after truncate on public.webhook_del
 delete from webhook_private.delivery_counts;
 insert into webhook_private.delivery_counts
 select status, case when updated_at < now() - interval '25 hours' then '-infinity'
-  else date_bin('10 minutes', updated_at, 'epoch') end, count(*)
+  else webhook_private.period_of(updated_at) end, count(*)
 from public.webhook_deliveries group by 1, 2;
 
--- Sums up the rows of delivery_counts once there are some thousands of them. Leaves those that a call beside it has taken.
-create or replace function public.fold_delivery_counts()
+-- What the retry-scheduler calls every minute, to keep questions quick. Sums up the rows of delivery_counts once there are some
+-- thousands of them, except those that a call beside it has taken. Then it passes over the index entries of deliveries that are
+-- no longer pending or sent: whoever comes first looks each of them up in the table (1 s for a million) and marks it, so
+-- that nobody after it has to.
+create or replace function public.tidy_deliveries()
 returns void language plpgsql security definer
-set search_path = '' set lock_timeout = '1s' set statement_timeout = '8s' as $$
+set search_path = '' set enable_seqscan = off set lock_timeout = '1s' set statement_timeout = '8s' as $$
 begin
-  if (select count(*) from (select from webhook_private.delivery_counts limit 5000) c) < 5000 then return; end if;
-  with taken as (
-    delete from webhook_private.delivery_counts
-    where ctid = any (array(select ctid from webhook_private.delivery_counts limit 200000 for update skip locked))
-    returning *
-  )
-  insert into webhook_private.delivery_counts
-  select status, case when period < now() - interval '25 hours' then '-infinity' else period end, sum(deliveries)
-  from taken group by 1, 2 having sum(deliveries) <> 0;
+  if (select count(*) from (select from webhook_private.delivery_counts limit 5000) c) = 5000 then
+    with taken as (
+      delete from webhook_private.delivery_counts
+      where ctid = any (array(select ctid from webhook_private.delivery_counts limit 200000 for update skip locked))
+      returning *
+    )
+    insert into webhook_private.delivery_counts
+    select status, case when period < now() - interval '25 hours' then '-infinity' else period end, sum(deliveries)
+    from taken group by 1, 2 having sum(deliveries) <> 0;
+  end if;
+  perform public.list_deliveries('{"status": "pending"}', 200), public.list_deliveries('{"status": "sent"}', 200);
 end;
 $$;
 
@@ -212,8 +227,8 @@ grant execute on function webhook_private.current_client_id() to authenticated;
 grant execute on function webhook_private.matching_deliveries(text, jsonb, integer) to service_role;
 grant select on webhook_private.delivery_counts to service_role;
 revoke execute on function public.unfinished_deliveries(timestamptz, timestamptz, uuid, integer),
-  public.list_deliveries(jsonb, integer), public.count_deliveries(jsonb, integer), public.fold_delivery_counts()
+  public.list_deliveries(jsonb, integer), public.count_deliveries(jsonb, integer), public.tidy_deliveries()
   from public, anon, authenticated;
 grant execute on function public.unfinished_deliveries(timestamptz, timestamptz, uuid, integer),
-  public.list_deliveries(jsonb, integer), public.count_deliveries(jsonb, integer), public.fold_delivery_counts()
+  public.list_deliveries(jsonb, integer), public.count_deliveries(jsonb, integer), public.tidy_deliveries()
   to service_role;

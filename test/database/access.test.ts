@@ -125,7 +125,7 @@ test("users neither write rows nor call the services' functions", async () => {
     "select list_deliveries('{}', 1)",
     "select count_deliveries('{}', 1)",
     "select delivery_stats()",
-    "select fold_delivery_counts()",
+    "select tidy_deliveries()",
     "select leads_for_delivery('{}')",
   ];
   for (const role of ["anon", "authenticated"] as const) {
@@ -176,6 +176,37 @@ test("a policy's function may be executed in policies, by signed-in users, and c
       ).rejects.toThrow("permission denied for schema webhook_private");
     }
   }
+});
+
+test("a database of an earlier version keeps its rows readable and loses the function that users could call", async () => {
+  const database = await createOwnDatabase();
+  await database.migrateBefore("20261125000400");
+  const acme = await addClient(database.client);
+  await addClient(database.client);
+  const read = (sql: string) => database.as("authenticated", acme.userId, sql);
+  const call = "select current_client_ids() as id";
+  expect(await read(call)).toEqual([{ id: acme.clientId }]);
+
+  await database.migrate();
+  await expect(read(call)).rejects.toThrow("does not exist");
+  const columns = {
+    webhook_deliveries: "id",
+    webhook_delivery_logs: "delivery_id",
+  };
+  for (const [table, column] of Object.entries(columns))
+    expect(await read(`select ${column} as id from ${table}`)).toEqual([
+      { id: acme.deliveryId },
+    ]);
+  expect(await read("select id from webhook_endpoints")).toEqual([
+    { id: acme.endpointId },
+  ]);
+  expect(
+    await database.as(
+      "service_role",
+      null,
+      "select total::int from delivery_stats()",
+    ),
+  ).toEqual([{ total: 2 }]);
 });
 
 test("through PostgREST, users read their client's rows and reach no function behind the policies", async () => {

@@ -184,6 +184,23 @@ test("an attempt that Postgres refuses because of its lead is closed all the sam
   expect(logs.rows).toEqual([{ attempt_number: 1, response_status: 200 }]);
 });
 
+test.each(['{ "n" : 1.0 }', "not json"])(
+  "the row that a refused record brings along is made with the payload that was sent (%s)",
+  async (payload) => {
+    const { client, attempt } = await setup();
+    const id = randomUUID();
+    const delivery = { webhook_url: HOOK, payload, max_attempts: 4 };
+    const record = { ...attempt(1, "failed"), delivery_id: id, delivery };
+    await client.query("select close_attempt($1)", [JSON.stringify(record)]);
+    const { rows } = await client.query(
+      "select status, payload::text from webhook_deliveries where id = $1",
+      [id],
+    );
+    const text = payload[0] === "{" ? payload : JSON.stringify(payload);
+    expect(rows).toEqual([{ status: "failed", payload: text }]);
+  },
+);
+
 test("a record of which only the delivery's id can be read closes the delivery as failed, unless it is finished", async () => {
   const { client, record, attempt, row, deliveryId } = await setup();
   const close = () =>

@@ -121,7 +121,7 @@ async function figures({ client }: OwnDatabase) {
   );
   const counted = await client.query(
     `select status, count(*)::int as total, (count(*) filter (
-       where date_bin('10 minutes', updated_at, 'epoch') > now() - interval '24 hours 10 minutes'))::int as last_24_hours
+       where date_bin('10 minutes', least(updated_at, '9999-01-01'), 'epoch') > now() - interval '24 hours 10 minutes'))::int as last_24_hours
      from webhook_deliveries group by status order by status`,
   );
   return { kept: rows, counted: counted.rows };
@@ -136,7 +136,7 @@ test("the figures follow every change of rows, folded or not", async () => {
     await client.query(
       "insert into webhook_private.delivery_counts select 'failed', now() - n * interval '1 hour', 0 from generate_series(1, 5000) n",
     );
-    await client.query("select fold_delivery_counts()");
+    await client.query("select tidy_deliveries()");
     const { rows } = await client.query<{ count: string }>(
       "select count(*) from webhook_private.delivery_counts",
     );
@@ -157,6 +157,9 @@ test("the figures follow every change of rows, folded or not", async () => {
     ],
     ["update webhook_deliveries set status = 'success' where false"],
     ["delete from webhook_deliveries where status = 'failed'"],
+    [
+      "insert into webhook_deliveries (payload, updated_at) select '{}', at::timestamptz from unnest(array['infinity', '-infinity', '4713-01-01 BC', '294276-12-31']) at",
+    ],
     ["truncate webhook_deliveries cascade"],
     ["insert into webhook_deliveries (payload) values ('{}')"],
   ];
@@ -169,18 +172,6 @@ test("the figures follow every change of rows, folded or not", async () => {
   }
 });
 
-test("the rows that were there before the figures are counted", async () => {
-  const database = await createOwnDatabase();
-  await fill(database);
-  await database.client.query(`
-    drop schema webhook_private cascade;
-    delete from supabase_migrations.schema_migrations where version >= '20261125000400'`);
-  await database.migrate();
-  const { kept, counted } = await figures(database);
-  expect(kept).toEqual(counted);
-  expect(kept.length).toBeGreaterThan(1);
-});
-
 test("changes side by side neither wait for one another nor get lost", async () => {
   const database = await createOwnDatabase();
   await database.migrate();
@@ -191,7 +182,7 @@ test("changes side by side neither wait for one another nor get lost", async () 
   await database.client.query(insert);
   await other.query("set lock_timeout = '1s'");
   await other.query(insert);
-  await other.query("select fold_delivery_counts()");
+  await other.query("select tidy_deliveries()");
   await database.client.query("commit");
   const { kept, counted } = await figures(database);
   expect(kept).toEqual(counted);

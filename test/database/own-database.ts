@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { migrate } from "@pipeline/dev-stack/migrate";
-import { rolesFile } from "@pipeline/dev-stack/paths";
+import { migrationsFolder, rolesFile } from "@pipeline/dev-stack/paths";
 import { Client } from "pg";
 import { inject, onTestFinished } from "vitest";
 
@@ -37,6 +38,18 @@ export async function createOwnDatabase(
     /** Another connection to it. */
     connect,
     migrate: () => migrate(url),
+    /** Applies only the migrations older than this version, as a database has them that was set up before it. */
+    migrateBefore: async (version: string) => {
+      const folder = await mkdtemp(`${tmpdir()}/webhook-migrations-`);
+      try {
+        for (const file of await readdir(migrationsFolder))
+          if (file < version)
+            await copyFile(`${migrationsFolder}/${file}`, `${folder}/${file}`);
+        return await migrate(url, { folder });
+      } finally {
+        await rm(folder, { recursive: true });
+      }
+    },
     /** Runs a query with the rights of a Supabase API key; `sub` is the signed-in user's id. */
     as: async (
       role: "anon" | "authenticated" | "service_role",

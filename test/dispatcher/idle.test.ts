@@ -1,23 +1,21 @@
 // What a stack without work asks of Redis.
 import { setTimeout as sleep } from "node:timers/promises";
+import { startStack } from "@pipeline/dev-stack/start-stack";
 import { Redis } from "ioredis";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { createProcesses } from "../support/processes.ts";
-import { startTestRedis } from "../support/redis-server.ts";
 
 const SECONDS = 8;
 
 test("one process of each service makes Redis execute fewer than ten commands a second", async () => {
-  const server = await startTestRedis();
-  onTestFinished(() => server.stop());
-  const services = createProcesses(
-    { ...inject("stack"), redisUrl: server.url },
-    {},
-  );
+  // A stack of its own: the rows that other tests leave behind are work for this one's reconcile.
+  const stack = await startStack({ kind: inject("stack").kind });
+  onTestFinished(() => stack.stop());
+  const services = createProcesses(stack, {});
   onTestFinished(async () => {
     await services.stopAll();
   });
-  const redis = new Redis(server.url);
+  const redis = new Redis(stack.redisUrl);
   onTestFinished(() => redis.disconnect());
   /** Commands that scripts execute are counted too. */
   const calls = async () => {
@@ -40,5 +38,6 @@ test("one process of each service makes Redis execute fewer than ten commands a 
   })).filter(({ command, count }) => command !== "info" && count > 0);
   const perSecond = made.reduce((sum, { count }) => sum + count, 0) / SECONDS;
   const list = made.map(({ command, count }) => `${command} ${count}`);
+  console.log(`${perSecond} commands/s: ${list.join(", ")}`);
   expect(perSecond, list.join(", ")).toBeLessThan(10);
 });

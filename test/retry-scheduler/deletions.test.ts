@@ -1,5 +1,6 @@
 // What is deleted in Postgres is sent no more, and leaves nothing of itself in Redis.
 import { setTimeout as sleep } from "node:timers/promises";
+import { createHolds } from "@pipeline/shared/queue/holds";
 import { Client } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Pipeline, startPipeline } from "../support/crash-pipeline.ts";
@@ -221,6 +222,25 @@ test("what was deleted while no scheduler ran is carried out when one starts, as
   await until("no copy is left", () => isGone(id), 25_000);
 });
 
+test("a delivery whose cancelling process died before it reached Redis is not sent", async () => {
+  const id = await pipeline.submit("/flaky/2");
+  await until("one attempt is recorded", async () => {
+    return (await pipeline.attempts(id)).length === 1;
+  });
+  await failedTwice(id);
+  const { holdToCancel } = createHolds(pipeline.redis, pipeline.keys);
+  expect(await holdToCancel(id)).toMatchObject({ kind: "held" });
+  await sql.query("select cancel_delivery($1)", [id]);
+  await until("it is out of the queue", () => isGone(id), 8000);
+  await sleep(4000); // the hold would have expired by then
+  expect(requestsOf(id)).toHaveLength(2);
+  expect(await pipeline.row(id)).toMatchObject({ status: "cancelled" });
+  // Sent again by hand, it is no longer a cancelled one.
+  const before = requestsOf(id).length;
+  expect((await call("POST", `/${id}/retry`)).status).toBe(202);
+  await until("it is sent", () => requestsOf(id).length > before);
+});
+
 test("an idle scheduler asks Redis nothing on account of deletions", async () => {
   await until(
     "all deletions are carried out",
@@ -232,6 +252,7 @@ test("an idle scheduler asks Redis nothing on account of deletions", async () =>
     },
     45_000,
   );
+  await until("nothing is left to do", pipeline.isIdle, 15_000);
   const purges = async () => {
     const stats = await pipeline.redis.info("commandstats");
     return Number(/cmdstat_xdel:calls=(\d+)/.exec(stats)?.[1] ?? 0);

@@ -240,7 +240,7 @@ describe("a hold", () => {
 });
 
 describe("purge", () => {
-  test("clears what waits, and running attempts only of deliveries without a row", async () => {
+  test("clears what waits and what runs, and leaves an outcome to its record", async () => {
     const retried = await waitingRetry();
     const running = await queue().inFlight("a");
     const logged = await queue().inFlight("a");
@@ -251,10 +251,9 @@ describe("purge", () => {
       NO_LIMIT,
     );
     const ids = [waiting, retried, running.deliveryId, logged.deliveryId];
-    const purge = (kind: "kept" | "deleted" | "new") =>
-      queue().deletions.purge(ids.map((id) => ({ id, kind })));
-    expect(await purge("kept")).toEqual([true, true, false, false]);
-    expect(await purge("deleted")).toEqual([true, true, true, false]);
+    const purge = (isNew: boolean) =>
+      queue().deletions.purge(ids.map((id) => ({ id, isNew })));
+    expect(await purge(false)).toEqual([true, true, true, false]);
     expect(await queue().settleOne("a", running, { kind: "dead" })).toBe(
       "stale",
     );
@@ -263,7 +262,7 @@ describe("purge", () => {
     expect(
       Object.keys(await queue().redis.hgetall(queue().keys.homes)),
     ).toEqual([logged.deliveryId]);
-    await purge("new");
+    await purge(true);
     await queue().producer.enqueue(
       [{ id: waiting, fields: fieldsOf(waiting) }],
       NO_LIMIT,

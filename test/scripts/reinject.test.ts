@@ -27,16 +27,15 @@ describe("reinject", () => {
     const { redis, keys } = queue();
     const bounded = createReconcileQueue(redis, keys, 3);
     const [first, second, third] = [lost(), lost(Date.now() + 60_000), lost()];
-    const all = [first, second, third];
-    await bounded.homeless(all.map(({ id }) => id));
-    expect(await bounded.reinject([...all, first])).toEqual([
+    await bounded.homeless([first.id, second.id, third.id]);
+    expect(await bounded.reinject([first, second, third, first])).toEqual([
       true,
       true,
       null,
       false,
     ]);
+    expect(await queue().home(third.id)).toMatch(/^lost:/);
     await queue().cancel(waiting.deliveryId);
-    await bounded.homeless([third.id]);
     expect(await bounded.reinject([third])).toEqual([true]);
   });
 
@@ -113,7 +112,7 @@ describe("reinject", () => {
         await queue().settleOne("a", entry, { kind, record: null });
       },
       "its deletion was carried out": (id: string) =>
-        queue().deletions.purge([{ id, kind: "deleted" }]),
+        queue().deletions.purge([{ id, isNew: false }]),
       "too much time has passed": () => queue().expireTombstones(),
     };
     for (const [what, happens] of Object.entries(others)) {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { fieldsOf, useQueue } from "../support/queue.ts";
+import { type Entry, fieldsOf, useQueue } from "../support/queue.ts";
 
 const queue = useQueue();
 
@@ -107,17 +107,118 @@ test.each(["retry", "defer"] as const)(
   },
 );
 
-test("a late success of an earlier attempt leaves a later attempt's retry alone", async () => {
+/** The entry is in the hands of `b`, which fails with it. */
+async function takenOver(kind: "retry" | "dead"): Promise<Entry> {
   const entry = await queue().inFlight("a");
   await queue().claim("b", entry.entryId);
-  await queue().settleOne("b", entry, {
-    kind: "retry",
-    fields: fieldsOf(entry.deliveryId, 3),
-  });
+  await queue().settleOne("b", entry, { kind });
+  return entry;
+}
+
+async function expectLate(entry: Entry): Promise<void> {
+  expect(await queue().settleOne("a", entry, { kind: "success" })).toBe("late");
+  expect(await queue().waiting()).toEqual([]);
+  expect(await queue().owners()).toEqual({});
+  expect(await queue().dueAt(entry.deliveryId)).toBeNull();
+  expect(await queue().dead()).toEqual([]);
+  const logged = (await queue().log()).at(-1)!;
+  expect(logged.fields["delivery_id"]).toBe(entry.deliveryId);
+  expect(await queue().home(entry.deliveryId)).toBe(`log:${logged.entryId}`);
+  // The same again changes nothing.
+  const before = await queue().snapshot();
   expect(await queue().settleOne("a", entry, { kind: "success" })).toBe(
     "stale",
   );
-  expect(await queue().dueAt(entry.deliveryId)).not.toBeNull();
+  expect(await queue().snapshot()).toEqual(before);
+}
+
+test("a late success withdraws the retry that has been promoted and not read", async () => {
+  const entry = await takenOver("retry");
+  await queue().makeDue(entry.deliveryId);
+  await queue().retries.promote(10, Date.now());
+  expect(await queue().waiting()).toHaveLength(1);
+  await expectLate(entry);
+});
+
+test("a late success ends an attempt that runs elsewhere: its failure no longer counts", async () => {
+  const entry = await takenOver("retry");
+  await queue().makeDue(entry.deliveryId);
+  await queue().retries.promote(10, Date.now());
+  const [again] = await queue().read("b");
+  await expectLate(entry);
+  expect(await queue().settleOne("b", again!, { kind: "retry" })).toBe("stale");
+});
+
+test.each([1, 2, 150])(
+  "a late success withdraws the dead letter, the newest but %d",
+  async (newer) => {
+    const entry = await takenOver("dead");
+    const { redis, keys } = queue();
+    for (let n = 1; n < newer; n++)
+      await redis.xadd(keys.dead, "*", "id", randomUUID(), "payload", "x");
+    const letters = await queue().dead();
+    expect(await queue().settleOne("a", entry, { kind: "success" })).toBe(
+      "late",
+    );
+    expect(await queue().dead()).toEqual(letters.slice(1));
+  },
+);
+
+test("a late success withdraws the dead letter that has been recorded already", async () => {
+  const entry = await takenOver("dead");
+  const [logged] = await queue().log();
+  await queue()
+    .recorder("r")
+    .recorded([{ ...logged!, ...entry, entryId: logged!.entryId }]);
+  expect(await queue().home(entry.deliveryId)).toBeNull();
+  await expectLate(entry);
+});
+
+test("a late success is recorded even if Redis knows nothing of the delivery any more", async () => {
+  const entry = await queue().inFlight("a");
+  const { redis, keys } = queue();
+  await redis.del(keys.stream, keys.homes);
+  expect(await queue().settleOne("a", entry, { kind: "success" })).toBe("late");
+  expect(await queue().log()).toHaveLength(1);
+});
+
+test.each(["retry", "stream"])(
+  "a late success is recorded, and what a person has asked to be sent again stays (%s)",
+  async (place) => {
+    const entry = await takenOver("dead");
+    const [logged] = await queue().log();
+    await queue()
+      .recorder("r")
+      .recorded([{ ...logged!, ...entry, entryId: logged!.entryId }]);
+    const anew = { ...fieldsOf(entry.deliveryId, 2), schedule_start: "2" };
+    const dueAt = place === "retry" ? Date.now() + 60_000 : 0;
+    await queue().reinject([{ id: entry.deliveryId, dueAt, fields: anew }]);
+    const home = await queue().home(entry.deliveryId);
+    expect(await queue().settleOne("a", entry, { kind: "success" })).toBe(
+      "late",
+    );
+    expect(await queue().home(entry.deliveryId)).toBe(home);
+    expect(await queue().log()).toHaveLength(1);
+  },
+);
+
+test("a text with half a surrogate pair can be settled, as a dead letter and as a retry that is promoted", async () => {
+  const odd = { "half \ud83d": "value \ud83d", deep: "[".repeat(5000) };
+  const [one, two] = [await queue().inFlight("a"), await queue().inFlight("a")];
+  const oddFields = ({ deliveryId }: Entry) => ({
+    ...fieldsOf(deliveryId, 2),
+    ...odd,
+  });
+  await queue().settleOne("a", one, { kind: "dead", fields: oddFields(one) });
+  await queue().settleOne("a", two, { kind: "retry", fields: oddFields(two) });
+  await queue().makeDue(two.deliveryId);
+  expect(await queue().retries.promote(10, Date.now())).toMatchObject({
+    moved: 1,
+    unreadable: 0,
+  });
+  const expected = { "half \ufffd": "value \ufffd", deep: odd.deep };
+  expect((await queue().dead())[0]?.fields).toMatchObject(expected);
+  expect((await queue().waiting())[0]?.fields).toMatchObject(expected);
 });
 
 test("a batch settles each entry on its own", async () => {
@@ -196,13 +297,11 @@ test("a dead letter of thousands of fields is kept, as text", async () => {
   expect(JSON.parse(dead!.fields["data"]!)).toEqual(letter);
 });
 
-test("without its group nothing is settled, the entry stays, and the group is made again", async () => {
+test("without its group no failure is settled, the entry stays, and the group is made again", async () => {
   const entry = await queue().inFlight("a");
   await queue().redis.xgroup("DESTROY", queue().keys.stream, "dispatchers");
   await queue().redis.set(queue().keys.epoch, "known");
-  expect(await queue().settleOne("a", entry, { kind: "success" })).toBe(
-    "stale",
-  );
+  expect(await queue().settleOne("a", entry, { kind: "retry" })).toBe("stale");
   expect(await queue().read("b")).toEqual([entry]);
   // So that the retry-scheduler looks for what Redis has lost besides.
   expect(await queue().redis.exists(queue().keys.epoch)).toBe(0);
@@ -210,12 +309,18 @@ test("without its group nothing is settled, the entry stays, and the group is ma
   expect(await queue().log()).toEqual([]);
 });
 
-test("settling an entry that never existed changes nothing", async () => {
+test("without its group a success counts all the same, and its entry is not sent again", async () => {
+  const entry = await queue().inFlight("a");
+  await queue().redis.xgroup("DESTROY", queue().keys.stream, "dispatchers");
+  expect(await queue().settleOne("a", entry, { kind: "success" })).toBe("late");
+  expect(await queue().waiting()).toEqual([]);
+  expect(await queue().log()).toHaveLength(1);
+});
+
+test("a failure of an entry that never existed changes nothing", async () => {
   const before = await queue().snapshot();
   const entry = { entryId: "1-1", deliveryId: randomUUID() };
-  expect(await queue().settleOne("a", entry, { kind: "success" })).toBe(
-    "stale",
-  );
+  expect(await queue().settleOne("a", entry, { kind: "dead" })).toBe("stale");
   expect(await queue().settleOne("a", entry, { kind: "retry" })).toBe("stale");
   expect(await queue().snapshot()).toEqual(before);
 });

@@ -11,6 +11,7 @@ import {
   type Settlement,
 } from "@pipeline/shared/queue/consumer";
 import { type Fields, unflatten } from "@pipeline/shared/queue/fields";
+import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createLimits } from "@pipeline/shared/queue/limits";
 import { createProducer } from "@pipeline/shared/queue/producer";
 import { createDeletionQueue } from "@pipeline/shared/queue/deletions";
@@ -92,7 +93,7 @@ export async function createQueue(url: string) {
     reconcile,
     holds,
     deletions: createDeletionQueue(redis, keys),
-    /** What reconcile does with deliveries whose rows are unfinished. Per delivery: whether it was injected. */
+    /** What reconcile does with deliveries whose rows are unfinished. Per delivery: whether it was injected; null when there is no room. */
     reinject: async (deliveries: Injection[]): Promise<(boolean | null)[]> => {
       await reconcile.homeless(deliveries.map(({ id }) => id));
       return reconcile.reinject(deliveries);
@@ -126,6 +127,7 @@ export async function createQueue(url: string) {
         await redis.zadd(keys.tombstones, 1, id);
     },
     lists: createWaiting(redis, keys),
+    inspection: createInspection(redis, keys),
     limits: createLimits(redis, keys),
     entriesOf,
     read,

@@ -30,6 +30,7 @@ test.each([
   "Host",
   "connection",
   "Content-Length",
+  "Content-Encoding",
   "content-type",
   "transfer-encoding",
   "TE",

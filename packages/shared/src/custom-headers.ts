@@ -5,6 +5,8 @@
 const RESERVED_HEADERS = new Set([
   "accept-encoding",
   "connection",
+  // The body is what it is; a name for another encoding makes it unreadable.
+  "content-encoding",
   "content-length",
   "content-type",
   "expect",

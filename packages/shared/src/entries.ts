@@ -2,9 +2,14 @@
 // names of `webhook_deliveries`; every value is a string.
 import { hash } from "node:crypto";
 import { z } from "zod";
+import { isSealed } from "./seal.ts";
 
 export const FORMATS = ["raw", "zapier", "makecom", "convertkit"] as const;
 export const MAX_PAYLOAD_BYTES = 256 * 1024;
+/** The highest number that `attempt`, `max_attempts` and `schedule_start` may be. */
+export const MOST_ATTEMPTS = 9999;
+const LONGEST_SECRET = 4096;
+const LONGEST_SEALED_SECRET = 20_000;
 const ENTRY_VERSION = "1";
 
 export interface Delivery {
@@ -78,7 +83,7 @@ export function uuidOf(text: string | undefined): string | null {
 
 const positive = z
   .string()
-  .regex(/^[1-9]\d{0,3}$/, "must be a whole number from 1 to 9999");
+  .regex(/^[1-9]\d{0,3}$/, `must be a whole number from 1 to ${MOST_ATTEMPTS}`);
 
 const entrySchema = z
   .object({
@@ -93,7 +98,16 @@ const entrySchema = z
     lead_id: uuid.optional(),
     client_id: uuid.optional(),
     event: z.string().max(100, "must be at most 100 characters").optional(),
-    secret: z.string().max(4096, "must be at most 4096 characters").optional(),
+    // A retry's secret is sealed, which makes it longer.
+    secret: z
+      .string()
+      .refine(
+        (text) =>
+          text.length <=
+          (isSealed(text) ? LONGEST_SEALED_SECRET : LONGEST_SECRET),
+        `must be at most ${LONGEST_SECRET} characters`,
+      )
+      .optional(),
     format: z.enum(FORMATS, `must be one of ${FORMATS.join(", ")}`).optional(),
     headers: z.string().optional(),
     attempt: positive.transform(Number).default(1),

@@ -11,6 +11,9 @@ function setUp() {
   let time = 0;
   const size = createUploadSize(() => time);
   return {
+    rest: () => {
+      time += 10_000;
+    },
     perCall: () => size.split(items, own)[0]!.length,
     succeed: (ms: number) =>
       size.run(async () => {
@@ -51,9 +54,12 @@ test("a body that a gateway finds too large is refused and halves it, other refu
 });
 
 test("quick calls let it grow again, slow ones shrink it before they fail", async () => {
-  const { perCall, fail, succeed } = setUp();
+  const { perCall, fail, succeed, rest } = setUp();
   await fail(away());
   await fail(away());
+  await succeed(500);
+  expect(perCall()).toBe(2); // what has just failed is not tried again at once
+  rest();
   await succeed(2000);
   expect(perCall()).toBe(2);
   await succeed(500);
@@ -63,4 +69,11 @@ test("quick calls let it grow again, slow ones shrink it before they fail", asyn
   expect(perCall()).toBe(8);
   await succeed(4000);
   expect(perCall()).toBe(4);
+});
+
+test("a database that cannot be reached, or that says no, tells nothing about sizes", async () => {
+  const { perCall, fail } = setUp();
+  for (const contact of ["unreached", "answered"] as const)
+    await fail(new PipelineError("DATABASE_UNAVAILABLE", "no", { contact }));
+  expect(perCall()).toBe(8);
 });

@@ -16,6 +16,7 @@ import {
   RECORDERS_GROUP,
 } from "@pipeline/shared/queue/keys";
 import { createLimits } from "@pipeline/shared/queue/limits";
+import { createMarks } from "@pipeline/shared/queue/marks";
 import { createWaiting } from "@pipeline/shared/queue/waiting";
 import { createRecords } from "@pipeline/shared/queue/records";
 import {
@@ -42,11 +43,13 @@ import { createRecorder } from "./recording/recorder.ts";
 import { createShutdown } from "./shutdown.ts";
 import { createAdmit } from "./taking/admit.ts";
 import { createBegin } from "./taking/begin.ts";
+import { createClaims } from "./taking/claims.ts";
 import { createConsume } from "./taking/consume.ts";
 import { createMemoryGuard } from "./taking/memory-guard.ts";
 import { createHeartbeat } from "./taking/heartbeat.ts";
 import { createLimiter, unlimited } from "./taking/limiter.ts";
 import { createPermits } from "./taking/permits.ts";
+import { createRunAlone } from "./taking/run-alone.ts";
 import { createWaitingRoom } from "./taking/waiting-room.ts";
 
 const DATABASE_TIMEOUT_MS = 10_000;
@@ -113,7 +116,7 @@ export function createApp(config: Config, logger: Logger) {
     }),
     logger,
   });
-  const settler = createSettler({ queue, logger });
+  const settler = createSettler({ queue, logger, now });
   const endpoints = createEndpoints(
     createReadEndpoints(forLookups.client),
     monotonic,
@@ -144,6 +147,7 @@ export function createApp(config: Config, logger: Logger) {
       ? unlimited
       : createLimiter({ limits, ratePerSecond, logger, now: monotonic });
   const permits = createPermits({
+    slots: concurrency,
     traffic,
     limiter,
     deliver: createBegin({
@@ -201,22 +205,40 @@ export function createApp(config: Config, logger: Logger) {
     summarizedAt = monotonic();
     if (summary !== null) logger.info(summary, "worker.metrics");
   };
+  const guardedAdmit: typeof admit = (...args) => {
+    guard.noteRead();
+    return admit(...args);
+  };
   const consume = createConsume({
     concurrency,
-    claimIdleMs,
     queue,
+    claims: createClaims({
+      claimIdleMs,
+      queue,
+      permits,
+      now: monotonic,
+      random,
+    }),
+    runAlone: createRunAlone({
+      claimIdleMs,
+      attemptTimeoutMs: config.attemptTimeoutMs,
+      queue,
+      marks: createMarks(commands, keys, consumer),
+      permits,
+      admit: guardedAdmit,
+      settler,
+      logger,
+      now: monotonic,
+      random,
+    }),
     limiter,
     permits: {
       ...permits,
       free: () =>
         Math.min(permits.free(), guard.mostInFlight() - permits.running()),
     },
-    admit: (...args) => {
-      guard.noteRead();
-      return admit(...args);
-    },
+    admit: guardedAdmit,
     now: monotonic,
-    random,
   });
   const consuming = loop(
     "consume",
@@ -226,7 +248,14 @@ export function createApp(config: Config, logger: Logger) {
   const letting = loop("wait", () => waitingRoom.runOnce());
   const waitingRoom = createWaitingRoom({
     streamKey,
-    waiting,
+    waiting: {
+      ...waiting,
+      // A delivery takes more memory in a list than in the stream.
+      unread: async (...limits) =>
+        guard.isTight()
+          ? { entries: [], hasMore: false }
+          : waiting.unread(...limits),
+    },
     share,
     originOf: endpoints.originOf,
     seal: sealer.seal,

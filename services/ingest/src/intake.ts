@@ -77,10 +77,10 @@ export interface IntakeOptions {
 }
 
 export interface Intake {
-  /** Never rejects: a fault is this request's answer and harms none of those beside it. `payloadText`: as it came. */
+  /** Never rejects: a fault is this request's answer and harms none of those beside it. `text`: the JSON that it came as. */
   accept: (
     request: DeliveryRequest,
-    payloadText?: string,
+    text?: string,
   ) => Promise<Result<Accepted>>;
   drain: () => Promise<void>;
 }
@@ -219,7 +219,7 @@ export function createIntake(options: IntakeOptions): Intake {
   }
 
   function plan(
-    input: Pick<PlanInput, "request" | "payloadText" | "lead" | "endpoint">,
+    input: Pick<PlanInput, "request" | "text" | "lead" | "endpoint">,
   ): Result<PlannedDelivery> {
     const id = randomUUID();
     const now = new Date().toISOString();
@@ -250,7 +250,7 @@ export function createIntake(options: IntakeOptions): Intake {
 
   async function take(
     request: DeliveryRequest,
-    payloadText: string | undefined,
+    text: string | undefined,
   ): Promise<Result<Accepted>> {
     const { leadId, endpointId } = request;
     const [lead, endpoint] =
@@ -260,18 +260,22 @@ export function createIntake(options: IntakeOptions): Intake {
             leadId === undefined ? null : lookups.lead(leadId),
             endpointId === undefined ? null : lookups.endpoint(endpointId),
           ]);
-    const planned = plan({ request, payloadText, lead, endpoint });
+    const planned = plan({ request, text, lead, endpoint });
     return planned.ok ? add(planned.value) : planned;
   }
 
   return {
-    accept: async (request, payloadText) => {
+    accept: async (request, text) => {
       try {
-        const result = await take(request, payloadText).catch(
-          (error: unknown) => faultOf(request, error),
+        const result = await take(request, text).catch((error: unknown) =>
+          faultOf(request, error),
         );
         if (result.ok) return result;
-        const first = await repeats.firstDelivery(request, result.refusal);
+        const first = await repeats.firstDelivery(
+          request,
+          text,
+          result.refusal,
+        );
         return first === null ? result : accepted(first);
       } catch (error) {
         return faultOf(request, error);

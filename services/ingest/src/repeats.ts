@@ -16,6 +16,7 @@ export interface Repeats {
   /** Null when the key is new, or there is none, or the refusal is not about the request. */
   firstDelivery: (
     request: DeliveryRequest,
+    text: string | undefined,
     refusal: Refusal,
   ) => Promise<CreatedRow | null>;
   drain: () => Promise<void>;
@@ -37,9 +38,9 @@ export function createRepeats(
     run: writes.firstOfKeys,
   });
   return {
-    firstDelivery: async (request, refusal) => {
-      const key = requestKey(request);
-      return key === null || !mayBeRepeat(refusal) ? null : keys.add(key);
+    firstDelivery: async (request, text, refusal) => {
+      const key = mayBeRepeat(refusal) ? requestKey(request, text) : null;
+      return key === null ? null : keys.add(key);
     },
     drain: keys.drain,
   };

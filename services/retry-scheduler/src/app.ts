@@ -10,6 +10,7 @@ import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createDeletionQueue } from "@pipeline/shared/queue/deletions";
+import { createHolds } from "@pipeline/shared/queue/holds";
 import { createIdleConsumers } from "@pipeline/shared/queue/idle-consumers";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import { createKeys } from "@pipeline/shared/queue/keys";
@@ -72,6 +73,7 @@ export function createApp(config: Config, logger: Logger): App {
   });
   const deletions = createDeletions({
     queue: createDeletionQueue(redis, keys),
+    holds: createHolds(redis, keys),
     rows: createDeletionRows(database.client),
     logger,
     onLetters: () => eraseLoop.wake(),
@@ -88,9 +90,9 @@ export function createApp(config: Config, logger: Logger): App {
     intervalMs: config.CLEAN_UP_INTERVAL_MS,
     deadRetentionDays: config.DEAD_RETENTION_DAYS,
   });
-  /** Every statement that changes deliveries leaves a row; the counts are read from all of them. */
-  const foldCounts = async () => {
-    await unwrap(database.client.rpc("fold_delivery_counts"));
+  /** Keeps counts and lists quick. */
+  const tidy = async () => {
+    await unwrap(database.client.rpc("tidy_deliveries"));
     return config.CLEAN_UP_INTERVAL_MS;
   };
   const loops = [
@@ -99,7 +101,7 @@ export function createApp(config: Config, logger: Logger): App {
     createLoop({ name: "clear", runOnce: deletions.clear, logger }),
     eraseLoop,
     createLoop({ name: "clean-up", runOnce: cleanUp.runOnce, logger }),
-    createLoop({ name: "fold-counts", runOnce: foldCounts, logger }),
+    createLoop({ name: "tidy", runOnce: tidy, logger }),
   ];
 
   const say = (line: string) => logger.info(`[RETRY_SCHEDULER] ${line}`);

@@ -4,8 +4,8 @@ import { type SupabaseClient, unwrap } from "@pipeline/shared/database";
 /** A delivery or an endpoint whose copies are still in the queue. */
 export interface Deletion {
   id: string;
-  kind: "delivery" | "endpoint";
-  /** The delivery's row is still there: its endpoint was deleted, not the delivery. */
+  kind: "delivery" | "endpoint" | "cancelled";
+  /** The delivery's row is still there: it was cancelled, or its endpoint was deleted. */
   isKept: boolean;
   /** Created so recently that it may not have been enqueued yet. */
   isNew: boolean;
@@ -18,6 +18,8 @@ export interface DeletionRows {
   ) => Promise<{ deletions: Deletion[]; hasLetters: boolean }>;
   /** Ends the next page of the endpoint's unfinished deliveries; what remains is due again. */
   cancelDeliveriesOf: (endpointId: string, pageSize: number) => Promise<void>;
+  /** Those of the deliveries that are to be sent (again), whatever was noted before. */
+  unfinished: (ids: string[]) => Promise<string[]>;
   /** The queue no longer holds `cleared`; `running` are to be looked at again. */
   checked: (cleared: Deletion[], running: Deletion[]) => Promise<void>;
   /** Deliveries whose dead letters are to be searched for, none of them older than `since` (ms since 1970). */
@@ -62,6 +64,12 @@ export function createDeletionRows(client: SupabaseClient): DeletionRows {
     cancelDeliveriesOf: async (endpointId, pageSize) => {
       const args = { endpoint: endpointId, page_size: pageSize };
       await unwrap(client.rpc("cancel_deliveries_of_deleted_endpoint", args));
+    },
+    unfinished: async (ids) => {
+      const rows: { id: string }[] = await unwrap(
+        client.rpc("unfinished_of", { ids }),
+      );
+      return rows.map(({ id }) => id);
     },
     checked: async (cleared, running) => {
       const args = { cleared: idsOf(cleared), running: idsOf(running) };

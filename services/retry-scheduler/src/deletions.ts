@@ -2,7 +2,8 @@
 // so that a crash repeats a round and loses nothing. Two loops: `clear` asks what is due and takes deliveries out of the
 // queue, which must be quick; `erase` then looks through the dead letters, which may take a while.
 import type { Logger } from "@pipeline/shared/logger";
-import type { DeletionQueue, Purge } from "@pipeline/shared/queue/deletions";
+import type { DeletionQueue } from "@pipeline/shared/queue/deletions";
+import type { Holds } from "@pipeline/shared/queue/holds";
 import type { Deletion, DeletionRows } from "./deletion-rows.ts";
 
 /** How soon a deletion is seen. */
@@ -19,19 +20,15 @@ const CLOCK_TOLERANCE_MS = 600_000;
 
 export interface DeletionOptions {
   queue: DeletionQueue;
+  holds: Pick<Holds, "holdCancelled">;
   rows: DeletionRows;
   logger: Logger;
   /** There is something to erase. */
   onLetters: () => void;
 }
 
-function toPurge({ id, isKept, isNew }: Deletion): Purge {
-  if (isKept) return { id, kind: "kept" };
-  return { id, kind: isNew ? "new" : "deleted" };
-}
-
 export function createDeletions(options: DeletionOptions) {
-  const { queue, rows, logger } = options;
+  const { queue, holds, rows, logger } = options;
 
   /** One page. False when the database refused, which must not keep the others waiting. */
   async function cancelDeliveriesOf(endpointId: string): Promise<boolean> {
@@ -44,10 +41,35 @@ export function createDeletions(options: DeletionOptions) {
     }
   }
 
+  /** Deliveries whose rows are there: as when one is cancelled by hand, what the row says counts, while Redis holds still. */
+  async function clearKept(deliveries: Deletion[]): Promise<boolean[]> {
+    const results = await Promise.all(
+      deliveries.map(({ id }) => holds.holdCancelled(id)),
+    );
+    const ids = deliveries.map(({ id }) => id);
+    const held = ids.filter((_, index) => results[index]!.kind === "held");
+    const unfinished = new Set(
+      held.length === 0 ? [] : await rows.unfinished(held),
+    );
+    return Promise.all(
+      results.map(async (result, index) => {
+        if (result.kind !== "held") return result.kind === "closed";
+        const isWanted = unfinished.has(ids[index]!);
+        return result.hold.letGo(isWanted ? "kept" : "removed");
+      }),
+    );
+  }
+
   async function clearDeliveries(deliveries: Deletion[]): Promise<void> {
-    const results = await queue.purge(deliveries.map(toPurge));
-    const cleared = deliveries.filter((_, index) => results[index]);
-    const running = deliveries.filter((_, index) => !results[index]);
+    const kept = deliveries.filter(({ isKept }) => isKept);
+    const gone = deliveries.filter(({ isKept }) => !isKept);
+    const results = [
+      ...(kept.length > 0 ? await clearKept(kept) : []),
+      ...(gone.length > 0 ? await queue.purge(gone) : []),
+    ];
+    const all = [...kept, ...gone];
+    const cleared = all.filter((_, index) => results[index]);
+    const running = all.filter((_, index) => !results[index]);
     await rows.checked(cleared, running);
     const counts = { cleared: cleared.length, running: running.length };
     logger.info(counts, "deletions.cleared");
@@ -65,7 +87,7 @@ export function createDeletions(options: DeletionOptions) {
         if (kind === "endpoint" && (await cancelDeliveriesOf(id)))
           isMore = true;
       }
-      const deliveries = deletions.filter(({ kind }) => kind === "delivery");
+      const deliveries = deletions.filter(({ kind }) => kind !== "endpoint");
       if (deliveries.length > 0) await clearDeliveries(deliveries);
       return isMore ? 0 : POLL_MS;
     },

@@ -1,10 +1,17 @@
 // What dispatchers do with the entries they read.
 import { expect } from "vitest";
 import { fieldsOf } from "../../support/queue.ts";
-import { addEntry, command, nth } from "./command.ts";
+import { addEntry, command, nth, putInLine } from "./command.ts";
 import { homeText } from "./model.ts";
 
-export const KINDS = ["success", "retry", "dead", "defer"] as const;
+export const KINDS = [
+  "success",
+  "retry",
+  "dead",
+  "defer",
+  "wait",
+  "rewait",
+] as const;
 
 export const read = (consumer: string, count: number) =>
   command(`read(${consumer}, ${count})`, async (model, queue) => {
@@ -81,24 +88,39 @@ export const settle = (
         n,
       );
       const next = kind === "retry" ? attempt + 1 : attempt;
+      const isPut = kind === "wait" || kind === "rewait";
       const result = await queue.settleOne(
         consumer,
         { entryId, deliveryId },
-        { kind, attempt, fields: fieldsOf(deliveryId, next) },
+        {
+          kind,
+          attempt,
+          fields: fieldsOf(deliveryId, next),
+          ...(isPut ? { record: null } : {}),
+        },
       );
       const entry = model.entries.get(entryId);
       const home = model.homes.get(deliveryId);
+      // In the model's world every dead letter is a recent one.
+      const letter =
+        home === undefined || home.kind === "log"
+          ? [...model.dead].findLast(([, id]) => id === deliveryId)?.[0]
+          : undefined;
+      // An entry that nobody has read cannot be settled in the usual way.
+      const isPending = entry !== undefined && entry.owner !== null;
       const isLate =
-        entry === undefined &&
-        home?.kind === "retry" &&
-        (home.attempt === attempt || home.attempt === attempt + 1);
+        kind === "success" &&
+        !isPending &&
+        (home?.kind !== "log" || letter !== undefined);
       const counts =
-        kind === "success"
-          ? entry !== undefined || isLate
-          : entry?.owner === consumer;
+        kind === "success" ? isPending || isLate : entry?.owner === consumer;
       expect(result).toBe(counts ? (isLate ? "late" : "settled") : "stale");
       if (!counts) return;
       model.entries.delete(entryId);
+      if (isLate && home?.kind === "entry") model.entries.delete(home.entryId);
+      if (isLate && letter !== undefined) model.dead.delete(letter);
+      if (isPut)
+        return putInLine(model, deliveryId, attempt, kind === "rewait");
       const logged = (await queue.log()).at(-1)!;
       model.log.set(logged.entryId, deliveryId);
       if (kind === "retry" || kind === "defer") {

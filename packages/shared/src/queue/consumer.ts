@@ -1,12 +1,12 @@
 // What a dispatcher does with entries of the stream: read, admit, keep from being claimed, settle, release.
 import { deriveDeliveryId, MAX_PAYLOAD_BYTES, uuidOf } from "../entries.ts";
 import { isGroupMissing } from "../redis.ts";
-import { type Fields, unflatten } from "./fields.ts";
+import { isoTime } from "../timestamp.ts";
+import { type Fields, fieldsToJson, unflatten } from "./fields.ts";
 import {
   createGroupReader,
   type GroupReader,
   type ReaderOptions,
-  type StreamEntry,
 } from "./group-reader.ts";
 import { BATCH_BYTES } from "./batch-size.ts";
 import { DISPATCHERS_GROUP } from "./keys.ts";
@@ -31,9 +31,16 @@ export interface Settlement extends EntryOfDelivery {
   record: string | null;
 }
 
+export interface Burial {
+  entryId: string;
+  /** The receiver has it: only the row is closed, and no dead letter is written. */
+  isDelivered: boolean;
+  reason: string;
+}
+
 /**
- * "late": a success that cancelled a retry which another consumer had scheduled in the meantime. "stale": another consumer
- * owns or has settled the entry, so nothing was changed.
+ * "late": a success of an entry that was no longer pending; what another consumer had put in its place (a retry, a new entry,
+ * a dead letter) is withdrawn. "stale": another consumer owns or has settled the entry, so nothing was changed.
  */
 export type SettleResult = "settled" | "late" | "stale";
 
@@ -47,15 +54,24 @@ function chunksOf<Item>(items: Item[]): Item[][] {
   return chunks;
 }
 
+/** As `bury` wants it: it goes into JSON text as it is. */
+const plainText = (text: string) =>
+  text.replaceAll(/[^ !#-[\]-~]/g, " ").slice(0, 500);
+
 const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
 
-export interface Consumer extends Omit<GroupReader, "recover" | "pending"> {
+export interface Consumer extends Omit<
+  GroupReader,
+  "recover" | "pending" | "claim"
+> {
   /** Per entry: whether it is its delivery's home. Duplicates have been removed. */
   admit: (entries: EntryOfDelivery[]) => Promise<boolean[]>;
   /** Resets the idle time of those entries that this consumer still owns; resolves to their ids. */
   heartbeat: (entryIds: string[]) => Promise<string[]>;
   /** Writes the results to Redis and acknowledges the entries. Idempotent. */
   settle: (settlements: Settlement[]) => Promise<SettleResult[]>;
+  /** The last resort for an entry whose settlement cannot be built or run. Idempotent. `now`: ms since 1970. */
+  bury: (burial: Burial, now: number) => Promise<SettleResult>;
   /** The entries that this consumer has read and not settled. */
   pending: () => Promise<EntryOfDelivery[]>;
   /** Gives entries back, for others to read at once; resolves to the number. */
@@ -69,6 +85,7 @@ export function createConsumer(options: ReaderOptions): Consumer {
   const admit = queueScript(commands, keys, "admit");
   const heartbeat = queueScript(commands, keys, "heartbeat");
   const settle = queueScript(commands, keys, "settle");
+  const bury = queueScript(commands, keys, "bury");
   const release = queueScript(commands, keys, "release");
   const flat = (entries: EntryOfDelivery[]) =>
     entries.flatMap(({ entryId, deliveryId }) => [entryId, deliveryId]);
@@ -82,16 +99,10 @@ export function createConsumer(options: ReaderOptions): Consumer {
   return {
     prepare: reader.prepare,
     read: async (count, waitMs) => checkText(await reader.read(count, waitMs)),
-    claim: async (count, idleMs) => {
-      const claimed: StreamEntry[] = [];
-      // Large entries are claimed a few at a time.
-      while (claimed.length < count) {
-        const more = await reader.claim(count - claimed.length, idleMs);
-        if (more.length === 0) break;
-        claimed.push(...more);
-      }
-      return checkText(claimed);
-    },
+    orphans: reader.orphans,
+    take: async (orphans, idleMs) =>
+      checkText(await reader.take(orphans, idleMs)),
+    takeUnread: reader.takeUnread,
     typicalBytes: reader.typicalBytes,
     wake: reader.wake,
     leave: reader.leave,
@@ -112,18 +123,35 @@ export function createConsumer(options: ReaderOptions): Consumer {
         settlement.attempt,
         settlement.kind,
         settlement.delayMs,
-        settlement.fields === null ? "" : JSON.stringify(settlement.fields),
+        settlement.fields === null ? "" : fieldsToJson(settlement.fields),
         settlement.record ?? "",
         settlement.endpoint,
       ]);
-      try {
+      const run = async () => {
         const results = await settle(DISPATCHERS_GROUP, consumer, ...args);
         return (results as number[]).map((result) => SETTLE_RESULTS[result]!);
+      };
+      try {
+        return await run();
       } catch (error) {
         if (!isGroupMissing(error)) throw error;
+        // In the new group nothing is pending: failures are stale, since their entries are read again; successes count.
         await reader.recover();
-        return settlements.map(() => "stale");
+        return run();
       }
+    },
+
+    bury: async ({ entryId, isDelivered, reason }, now) => {
+      const result = await bury(
+        DISPATCHERS_GROUP,
+        consumer,
+        entryId,
+        deriveDeliveryId(keys.stream, entryId),
+        isDelivered ? 1 : 0,
+        plainText(reason),
+        isoTime(now),
+      );
+      return result === 1 ? "settled" : "stale";
     },
 
     pending: async () => {

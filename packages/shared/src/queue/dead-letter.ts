@@ -9,6 +9,7 @@ import {
   parseEntry,
   uuidOf,
 } from "../entries.ts";
+import { isoTime } from "../timestamp.ts";
 import { type Fields, unflatten } from "./fields.ts";
 
 const KINDS = ["delivery", "entry", "record"] as const;
@@ -32,7 +33,7 @@ export function deadLetter(
   reason: string,
   now: number,
 ): Fields {
-  const failed_at = new Date(now).toISOString();
+  const failed_at = isoTime(now);
   return { ...fields, kind, reason, failed_at };
 }
 
@@ -60,7 +61,7 @@ function guessKind({
 /** Older letters may hold ms instead of ISO 8601. Without either, the time in the entry id is used. */
 function failedAtOf(text: string | undefined, entryId: string): string {
   if (text !== undefined && Number.isNaN(Number(text))) return text;
-  return new Date(Number(text || entryId.split("-")[0])).toISOString();
+  return isoTime(Number(text || entryId.split("-")[0]));
 }
 
 export function decodeDeadLetter(

@@ -6,23 +6,18 @@ import { CLOSED_MS } from "./holds.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
-/** A living dispatcher's heartbeat is quicker: an attempt that is older belongs to nobody, and must not be made again. */
-const ABANDONED_MS = 30_000;
 /** What one reply may hold, about: letters are read in pages of as many as fit, judging by those before. */
 const PAGE_BYTES = 512 * 1024;
 const MOST_LETTERS = 500;
 
 export interface Purge {
   id: string;
-  /**
-   * "deleted": its row is gone; "new": its row is gone, and it may not have been enqueued yet; "kept": its row is still there,
-   * and so records the outcome of a running attempt.
-   */
-  kind: "deleted" | "new" | "kept";
+  /** It may not have been enqueued yet. */
+  isNew: boolean;
 }
 
 export interface DeletionQueue {
-  /** Per delivery: whether the queue no longer holds it. At most about 1000 per call. */
+  /** For deliveries whose rows are gone. Per delivery: whether the queue no longer holds it. At most about 1000 per call. */
   purge: (deliveries: Purge[]) => Promise<boolean[]>;
   /** Removes the dead letters of these deliveries that are not older than `since` (ms since 1970); resolves to their number. */
   removeLetters: (
@@ -36,11 +31,12 @@ export function createDeletionQueue(redis: Redis, keys: Keys): DeletionQueue {
   const purge = queueScript(redis, keys, "purge");
   return {
     purge: async (deliveries) => {
-      const bounds = [CLOSED_MS, ABANDONED_MS, BATCH_BYTES];
       const results: number[] = [];
       while (results.length < deliveries.length) {
-        const left = deliveries.slice(results.length);
-        const args = left.flatMap(({ id, kind }) => [id, kind]);
+        const args = deliveries
+          .slice(results.length)
+          .flatMap(({ id, isNew }) => [id, isNew ? "new" : "deleted"]);
+        const bounds = [CLOSED_MS, BATCH_BYTES];
         const reply = await purge(DISPATCHERS_GROUP, ...bounds, ...args);
         results.push(...(reply as number[]));
       }

@@ -15,6 +15,12 @@ export interface StreamEntry {
   undecodable?: ReadonlyMap<string, string>;
 }
 
+/** An entry that was read and that nobody has touched for a while: its reader has probably died. */
+export interface Orphan {
+  entryId: string;
+  timesRead: number;
+}
+
 export interface GroupReader {
   /** Creates the stream and its group if they are missing. */
   prepare: () => Promise<void>;
@@ -23,7 +29,16 @@ export interface GroupReader {
    * after `wake`.
    */
   read: (count: number, waitMs: number) => Promise<StreamEntry[]>;
-  /** Takes over up to `count` entries, fewer when they are large, that nobody has touched for `idleMs`. */
+  /**
+   * Up to `count` entries that nobody has touched for `idleMs`, without taking them over. A page that is full is followed by
+   * the next one at the next call.
+   */
+  orphans: (count: number, idleMs: number) => Promise<Orphan[]>;
+  /** Takes over those that nobody has touched for `idleMs` even now. */
+  take: (orphans: Orphan[], idleMs: number) => Promise<StreamEntry[]>;
+  /** The same for one of them, but neither reads it nor counts as a read. Whether it is ours now. */
+  takeUnread: (entryId: string, idleMs: number) => Promise<boolean>;
+  /** Both in one: takes over up to `count` entries that nobody has touched for `idleMs`. */
   claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
   /** The usual size of an entry of this stream, in bytes. */
   typicalBytes: () => number;
@@ -58,7 +73,7 @@ export function createGroupReader(
   const readSize = createReadSize();
   const learn = (entries: readonly [string, string[]][]) =>
     readSize.learn(entries.map(([, fields]) => sizeOfFields(fields)));
-  let claimCursor = "0-0";
+  let scanFrom = "-";
 
   async function prepare(): Promise<void> {
     await createGroup(stream, group);
@@ -84,10 +99,81 @@ export function createGroupReader(
     }
   }
 
+  /** Redis before 7 keeps an entry pending that was deleted, where it would be found again for ever. */
+  async function forgetDeleted(entryIds: string[]): Promise<void> {
+    for (const entryId of entryIds) {
+      const found = await commands.xrange(stream, entryId, entryId);
+      if (found.length === 0) await commands.xack(stream, group, entryId);
+    }
+  }
+
+  // One XPENDING looks at every pending entry and returns only idle ones. XAUTOCLAIM looks at ten times its count per call,
+  // so that a thousand entries in flight elsewhere delayed those of a dead reader by minutes. A million pending entries
+  // would take XPENDING a tenth of a second; readers take no more than they can hold, so there are thousands at most.
+  const orphans: GroupReader["orphans"] = (count, idleMs) =>
+    orRecover(async () => {
+      const rows = (await commands.xpending(
+        stream,
+        group,
+        "IDLE",
+        Math.ceil(idleMs),
+        scanFrom,
+        "+",
+        count,
+      )) as [string, string, number, number][];
+      scanFrom = rows.length < count ? "-" : `(${rows.at(-1)![0]}`;
+      return rows.map(([entryId, , , timesRead]) => ({ entryId, timesRead }));
+    });
+
+  const takeSome: GroupReader["take"] = (wanted, idleMs) =>
+    orRecover(async () => {
+      const reply = (await commands.xclaim(
+        stream,
+        group,
+        consumer,
+        Math.ceil(idleMs),
+        ...wanted.map(({ entryId }) => entryId),
+      )) as ([string, string[]] | null)[];
+      const taken = new Map(reply.filter((entry) => entry !== null));
+      learn([...taken]);
+      const missing = wanted.filter(({ entryId }) => !taken.has(entryId));
+      await forgetDeleted(missing.map(({ entryId }) => entryId));
+      return wanted.flatMap(({ entryId, timesRead }) => {
+        const fields = taken.get(entryId);
+        return fields === undefined
+          ? []
+          : [{ entryId, fields, timesRead: timesRead + 1 }];
+      });
+    });
+
+  const take: GroupReader["take"] = async (wanted, idleMs) => {
+    const taken: StreamEntry[] = [];
+    // Large entries are taken over a few at a time.
+    for (let start = 0; start < wanted.length;) {
+      const some = wanted.slice(start, start + readSize.fit(wanted.length));
+      taken.push(...(await takeSome(some, idleMs)));
+      start += some.length;
+    }
+    return taken;
+  };
+
   return {
     prepare,
     recover,
     typicalBytes: readSize.typicalBytes,
+    orphans,
+    take,
+    takeUnread: async (entryId, idleMs) => {
+      const taken = await commands.xclaim(
+        stream,
+        group,
+        consumer,
+        Math.ceil(idleMs),
+        entryId,
+        "JUSTID",
+      );
+      return taken.length > 0;
+    },
     read: (count, waitMs) =>
       orRecover(async () => {
         const reply = (await blocking.xreadgroup(
@@ -110,33 +196,7 @@ export function createGroupReader(
           timesRead: 1,
         }));
       }),
-    claim: (count, idleMs) =>
-      orRecover(async () => {
-        const [cursor, claimed] = (await commands.xautoclaim(
-          stream,
-          group,
-          consumer,
-          idleMs,
-          claimCursor,
-          "COUNT",
-          readSize.fit(count),
-        )) as [string, ([string, string[]] | null)[]];
-        claimCursor = cursor;
-        const entries = claimed.filter((entry) => entry !== null);
-        learn(entries);
-        return Promise.all(
-          entries.map(async ([entryId, fields]) => {
-            const [state] = (await commands.xpending(
-              stream,
-              group,
-              entryId,
-              entryId,
-              1,
-            )) as [string, string, number, number][];
-            return { entryId, fields, timesRead: state?.[3] ?? 1 };
-          }),
-        );
-      }),
+    claim: async (count, idleMs) => take(await orphans(count, idleMs), idleMs),
     pending: () =>
       orRecover(async () => {
         const rows = (await commands.xpending(

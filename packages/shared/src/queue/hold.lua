@@ -2,13 +2,23 @@
 -- becomes a tombstone, so that nothing else happens to it meanwhile. Nothing is taken away: `let-go` restores what was
 -- there, and the passing of time does so if the process dies. A retry, and what waits in a list, stays where it is. So that a cancelled delivery
 -- cannot be read, its unread entry becomes a retry. Holding again changes nothing.
--- ARGV  group, deliveryId, holder, ms, purpose (resend | cancel), deadEntryId ('' when none)
--- Returns 'held'; or, having changed nothing, 'queued' (in the stream or a waiting list, when it is to be sent again), 'in_flight' (an attempt
--- is running), 'unrecorded' (settled, but not yet in Postgres), 'busy' (held by another) or 'gone' (no such dead letter).
-local group, deliveryId, holder, ms, purpose, deadEntryId = unpack(ARGV)
+-- ARGV  group, deliveryId, holder, ms, purpose (resend | cancel), deadEntryId ('' when none), takeOver ('1': when it is held to
+--       be cancelled, the hold is taken over, because Postgres says that it is cancelled and its holder may have died)
+-- Returns 'held'; or, having changed nothing, 'closed' (only with takeOver: it has been taken out already), 'queued' (in the
+-- stream or a waiting list, when it is to be sent again), 'in_flight' (an attempt is running), 'unrecorded' (settled, but not
+-- yet in Postgres), 'busy' (held by another) or 'gone' (no such dead letter).
+local group, deliveryId, holder, ms, purpose, deadEntryId, takeOver = unpack(ARGV)
 local home = redis.call('HGET', homes, deliveryId)
 local place = realHome(deliveryId, home)
-if place == 'closing' then return isHeldBy(home, holder) and 'held' or 'busy' end
+if place == 'closing' then
+  if isHeldBy(home, holder) then return 'held' end
+  local _, _, whose = tombstone(home)
+  if takeOver ~= '1' or string.sub(whose, 1, 6) ~= 'cancel' then return 'busy' end
+end
+if takeOver == '1' and home and not place then
+  local kind, ends = tombstone(home)
+  if kind == 'closed' and ends > present() then return 'closed' end
+end
 if place == 'log' then return 'unrecorded' end
 if (place == 'stream' or place == 'waiting') and purpose == 'resend' then return 'queued' end
 if deadEntryId ~= '' and not entryExists(dead, deadEntryId) then return 'gone' end

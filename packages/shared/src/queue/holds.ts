@@ -22,8 +22,11 @@ export type HoldResult = { kind: "held"; hold: Hold } | { kind: NotHeld };
 export interface Hold {
   /** Puts the delivery into the stream; false when the hold was over: then reconcile sends it, if its row is pending. */
   requeue: (fields: Fields) => Promise<boolean>;
-  /** Sends nothing: what was held goes on as before, or is taken out. */
-  letGo: (end: "kept" | "cancelled") => Promise<void>;
+  /**
+   * Sends nothing: what was held goes on as before, or is taken out. With "cancelled" a delivery that Redis had not heard of
+   * is kept from being enqueued for a while. False when the hold was over: then nothing was changed.
+   */
+  letGo: (end: "kept" | "removed" | "cancelled") => Promise<boolean>;
 }
 
 export interface Holds {
@@ -33,6 +36,13 @@ export interface Holds {
     deadEntryId: string | null,
   ) => Promise<HoldResult>;
   holdToCancel: (deliveryId: string) => Promise<HoldResult>;
+  /**
+   * For what is cancelled in Postgres already: another's hold to cancel is taken over. "closed": it has been taken out, and a
+   * tombstone still guards that.
+   */
+  holdCancelled: (
+    deliveryId: string,
+  ) => Promise<HoldResult | { kind: "closed" }>;
 }
 
 export function createHolds(redis: Redis, keys: Keys): Holds {
@@ -44,25 +54,26 @@ export function createHolds(redis: Redis, keys: Keys): Holds {
     id: string,
     purpose: "resend" | "cancel",
     letter: string,
-  ): Promise<HoldResult> {
-    const holder = randomUUID();
+    takesOver: boolean,
+  ): Promise<HoldResult | { kind: "closed" }> {
+    const holder = `${purpose}-${randomUUID()}`;
     const args = [DISPATCHERS_GROUP, id, holder, HOLD_MS, purpose, letter];
-    const result = (await hold(...args)) as "held" | NotHeld;
-    if (result !== "held") return { kind: result };
+    const result = await hold(...args, takesOver ? 1 : 0);
+    if (result !== "held") return { kind: result as NotHeld };
     return {
       kind: "held",
       hold: {
         requeue: async (fields) =>
           (await requeue(id, holder, letter, ...flatten(fields))) !== "",
-        letGo: async (end) => {
-          await letGo(id, holder, end, CLOSED_MS);
-        },
+        letGo: async (end) => (await letGo(id, holder, end, CLOSED_MS)) === 1,
       },
     };
   }
 
   return {
-    holdToResend: (id, deadEntryId) => take(id, "resend", deadEntryId ?? ""),
-    holdToCancel: (id) => take(id, "cancel", ""),
+    holdToResend: (id, letter) =>
+      take(id, "resend", letter ?? "", false) as Promise<HoldResult>,
+    holdToCancel: (id) => take(id, "cancel", "", false) as Promise<HoldResult>,
+    holdCancelled: (id) => take(id, "cancel", "", true),
   };
 }

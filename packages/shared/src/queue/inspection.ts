@@ -27,6 +27,8 @@ export interface MemoryUse {
   used: number;
   /** Its `maxmemory`; 0: no limit. */
   max: number;
+  /** Deliveries that wait outside the stream, for their retry or behind their endpoint's share. */
+  aside: number;
 }
 
 export interface Inspection {
@@ -72,9 +74,11 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
   return {
     memory: async () => {
       const reply = (await memory()) as number[];
-      const [unrecorded, unrecordedBytes, dead, deadBytes, used, max] =
-        reply as [number, number, number, number, number, number];
-      return { unrecorded, unrecordedBytes, dead, deadBytes, used, max };
+      const [unrecorded = 0, unrecordedBytes = 0, dead = 0, deadBytes = 0] =
+        reply;
+      const [used = 0, max = 0, aside = 0] = reply.slice(4);
+      const log = { unrecorded, unrecordedBytes };
+      return { ...log, dead, deadBytes, used, max, aside };
     },
     waiting,
     waitingForShare,
@@ -107,7 +111,9 @@ export function createInspection(redis: Redis, keys: Keys): Inspection {
         "0",
         "WITHSCORES",
       );
-      return dueAt === undefined ? null : Number(dueAt);
+      // Anybody may have written `inf`.
+      const ms = Number(dueAt);
+      return Number.isFinite(ms) ? ms : null;
     },
   };
 }

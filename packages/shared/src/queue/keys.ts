@@ -30,6 +30,8 @@ export interface Keys {
   epoch: string;
   /** Set while a full reconcile runs. If it is gone when the pass ends, Redis lost its data again during the pass. */
   epochCandidate: string;
+  /** One per entry that was read too often, and only for a day. */
+  mark: (entryId: string) => string;
   /** One bucket per endpoint. The name holds a digest: a URL's path may be a credential, and everyone sees key names. */
   endpointBucket: (endpoint: string) => string;
 }
@@ -52,6 +54,7 @@ export function createKeys(streamKey: string): Keys {
     bucket: companion("bucket"),
     epoch: companion("epoch"),
     epochCandidate: companion("epoch:candidate"),
+    mark: (entryId) => companion(`mark:${entryId}`),
     endpointBucket: (endpoint) =>
       companion(`bucket:${hash("sha256", endpoint, "base64url")}`),
   };

@@ -1,6 +1,7 @@
--- Ends a hold without sending. 'kept': what was held goes on as before. 'cancelled': it is taken out; if Redis had not heard
--- of the delivery, the request that creates it may be about to enqueue it, so the tombstone stays for a while.
--- ARGV  deliveryId, holder, end (kept | cancelled), ms for which the tombstone stays
+-- Ends a hold without sending. 'kept': what was held goes on as before. 'removed': it is taken out. 'cancelled': the same, but
+-- if Redis had not heard of the delivery, the request that creates it may be about to enqueue it, so the tombstone stays
+-- for a while.
+-- ARGV  deliveryId, holder, end (kept | removed | cancelled), ms for which the tombstone stays
 -- Returns 1, or 0 when the hold is over (and nothing was changed).
 local deliveryId, holder, ending, ms = unpack(ARGV)
 mayWriteWhenFull() -- writes nothing that lasts
@@ -12,7 +13,7 @@ if ending == 'kept' then
   -- `promote` has put it off until the end of the hold.
   if dueAt and dueAt == ends then redis.call('ZADD', retries, present(), deliveryId) end
   unbury(deliveryId)
-elseif dueAt or isWaiting(deliveryId) then
+elseif dueAt or isWaiting(deliveryId) or ending == 'removed' then
   redis.call('ZREM', retries, deliveryId)
   redis.call('HDEL', retriesData, deliveryId)
   redis.call('HDEL', waitingData, deliveryId)

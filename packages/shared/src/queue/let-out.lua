@@ -4,8 +4,10 @@
 -- Returns per endpoint how many were let out.
 local group, bytesLeft, failedAt = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 -- A list may begin with many deliveries that were cancelled; the rest of them are skipped next time.
-local MOST_LOOKS = 1000
+local looksLeft = 1000
 mayWriteWhenFull() -- letting out only moves data
+redis.call('XLEN', dead) -- a key of the wrong type must fail before the first write
+local now = present()
 
 -- Entry ids may have more digits than a Lua number holds.
 local function isAfter(id, other)
@@ -15,46 +17,53 @@ local function isAfter(id, other)
   return #seq > #otherSeq or (#seq == #otherSeq and seq > otherSeq)
 end
 
--- Nil for data that somebody has spoiled by hand: it becomes a dead letter, and reconcile rebuilds the delivery from its row.
-local function fieldsOf(text)
+-- Marked, so that a delivery that must wait again goes back to where it came from.
+local function marked(own)
   local fields = { 'waited', '1' }
-  local ok, data = pcall(cjson.decode, text)
-  if not ok or type(data) ~= 'table' then return nil end
-  for name, value in pairs(data) do
-    if type(value) ~= 'string' then return nil end
-    if name ~= 'waited' then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = value
+  for i = 1, #own, 2 do
+    if own[i] ~= 'waited' then
+      fields[#fields + 1] = own[i]
+      fields[#fields + 1] = own[i + 1]
     end
   end
   return fields
 end
 
+-- The id leaves the list last: whatever fails before, the delivery is still in it.
 local function take(endpoint, count)
-  local list, taken, newest, looks = waitingList(endpoint), 0, nil, 0
-  while taken < count and bytesLeft > 0 and looks < MOST_LOOKS do
-    looks = looks + 1
-    local deliveryId = redis.call('LPOP', list)
+  local list, taken, newest = waitingList(endpoint), 0, nil
+  while taken < count and bytesLeft > 0 and looksLeft > 0 do
+    looksLeft = looksLeft - 1
+    local deliveryId = redis.call('LINDEX', list, 0)
     if not deliveryId then break end
     local text = redis.call('HGET', waitingData, deliveryId)
     local place = text and realHome(deliveryId, redis.call('HGET', homes, deliveryId))
-    local mayGo = text and (not place or place == 'waiting')
-    local fields = mayGo and fieldsOf(text)
+    if text and (not place or place == 'waiting') then
+      local fields = decodeEntry(text)
+      if fields then
+        newest = redis.call('XADD', stream, '*', unpack(marked(fields)))
+        redis.call('HSET', homes, deliveryId, newest)
+        taken = taken + 1
+        bytesLeft = bytesLeft - #text
+      else
+        -- Reconcile rebuilds the delivery from its row, if it has one.
+        redis.call('XADD', dead, '*', 'kind', 'entry', 'id', deliveryId, 'data', text, 'failed_at', failedAt,
+          'reason', 'data in the waiting list is not a JSON object of strings')
+        redis.call('HDEL', homes, deliveryId)
+      end
+    end
     if place == 'closing' then
       redis.call('RPUSH', list, deliveryId) -- a person's action holds it
-    elseif fields then
-      newest = redis.call('XADD', stream, '*', unpack(fields))
-      redis.call('HSET', homes, deliveryId, newest)
-      taken = taken + 1
-      bytesLeft = bytesLeft - #text
-    elseif mayGo then
-      redis.call('XADD', dead, '*', 'kind', 'entry', 'id', deliveryId, 'data', text, 'failed_at', failedAt,
-        'reason', 'data in the waiting list is not a JSON object of strings')
-      redis.call('HDEL', homes, deliveryId)
+    elseif text then
+      redis.call('HDEL', waitingData, deliveryId)
     end
-    if text and place ~= 'closing' then redis.call('HDEL', waitingData, deliveryId) end
+    redis.call('LPOP', list)
   end
-  if newest then redis.call('HSET', letOut, endpoint, newest) end
+  if newest then
+    redis.call('HSET', letOut, endpoint, newest)
+    -- Behind those that had their turn and no room.
+    redis.call('ZADD', waiting, 'XX', 'GT', now, endpoint)
+  end
   return taken
 end
 

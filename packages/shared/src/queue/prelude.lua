@@ -92,6 +92,21 @@ end
 -- Lua can pass about 8000 values to a call, and XADD takes two per field.
 local LARGEST_ENTRY_VALUES = 2000
 
+-- An entry's names and values from its JSON text, as XADD takes them and as a table. Nil for what somebody has spoiled by
+-- hand: it is no JSON object of strings, or more than XADD takes.
+local function decodeEntry(text)
+  local ok, data = pcall(cjson.decode, text)
+  if not ok or type(data) ~= 'table' or next(data) == nil then return nil end
+  local fields = {}
+  for name, value in pairs(data) do
+    if type(name) ~= 'string' or type(value) ~= 'string' then return nil end
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if #fields > LARGEST_ENTRY_VALUES then return nil end
+  return fields, data
+end
+
 -- Waiting lists. What exceeds its endpoint's share waits there, in order:
 --   waiting         zset   endpoint -> the moment (ms) before which nothing is let out; lowest first, so endpoints take turns
 --   waiting:<name>  list   delivery ids of one endpoint. An id without data was cancelled and is skipped
@@ -104,10 +119,11 @@ local function waitingList(endpoint)
   return waiting .. ':' .. (isId and endpoint or redis.sha1hex(endpoint))
 end
 
--- Puts a delivery into its endpoint's list; `isFirst` when it has waited before. The caller writes its home.
+-- Puts a delivery into its endpoint's list; `isFirst` when it has waited before. The caller writes its home. The list comes
+-- first: if it fails, nothing was written, and an id without data is skipped.
 local function putInLine(endpoint, deliveryId, text, isFirst)
-  redis.call('HSET', waitingData, deliveryId, text)
   redis.call(isFirst and 'LPUSH' or 'RPUSH', waitingList(endpoint), deliveryId)
+  redis.call('HSET', waitingData, deliveryId, text)
   redis.call('ZADD', waiting, 'NX', 0, endpoint)
 end
 

@@ -1,5 +1,5 @@
--- Moves due retries back to the stream, or to their endpoint's waiting list when others wait there, so many that Redis is not kept busy for long. What it takes up it moves whole, so any
--- number of schedulers may run it without a lock.
+-- Moves due retries back to the stream, or to their endpoint's waiting list when others wait there: so many that Redis is not
+-- kept busy for long. What it takes up it moves whole, so any number of schedulers may run it without a lock.
 -- A retry whose delivery has another home (a settlement failed half-way, or it was added by hand) is dropped. One that is held
 -- by a person's action waits until that is over. Also removes tombstones that have expired.
 -- ARGV  most retries, most bytes (at least one retry is moved), the present time in ISO 8601 (for dead letters)
@@ -19,19 +19,6 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', tombstones, '-inf', now, 'LIMIT'
   end
 end
 
-local function decode(text)
-  local ok, data = pcall(cjson.decode, text)
-  if not ok or type(data) ~= 'table' or next(data) == nil then return nil end
-  local fields = {}
-  for name, value in pairs(data) do
-    if type(name) ~= 'string' or type(value) ~= 'string' then return nil end
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
-  if #fields > LARGEST_ENTRY_VALUES then return nil end
-  return fields, data
-end
-
 local ids, texts, bytes = {}, {}, 0
 for i, id in ipairs(redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, limit)) do
   local text = redis.call('HGET', retriesData, id)
@@ -48,7 +35,7 @@ if #ids > 0 then
   local anyInLine = redis.call('ZCARD', waiting) > 0
   for i, id in ipairs(ids) do
     local fields, data
-    if texts[i] then fields, data = decode(texts[i]) end
+    if texts[i] then fields, data = decodeEntry(texts[i]) end
     local endpoint = fields and anyInLine and endpointInLine(data)
     local place = known[i] ~= 'retry' and realHome(id, known[i])
     if place == 'closing' then

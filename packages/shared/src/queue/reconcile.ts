@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import { BATCH_BYTES, sizeOf, splitBySize } from "./batch-size.ts";
-import type { Fields } from "./fields.ts";
+import { type Fields, fieldsToJson } from "./fields.ts";
 import type { Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
 
@@ -62,7 +62,7 @@ export function createReconcileQueue(
 
     reinject: async (deliveries) => {
       const items = deliveries.map(
-        ({ id, dueAt, fields }) => [id, dueAt, JSON.stringify(fields)] as const,
+        ({ id, dueAt, fields }) => [id, dueAt, fieldsToJson(fields)] as const,
       );
       const results: number[] = [];
       for (const group of splitBySize(items, ([, , text]) => sizeOf(text))) {

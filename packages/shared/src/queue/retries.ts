@@ -1,5 +1,6 @@
 // Deliveries that wait for another attempt.
 import type { Redis } from "ioredis";
+import { isoTime } from "../timestamp.ts";
 import { BATCH_BYTES } from "./batch-size.ts";
 import type { Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
@@ -30,11 +31,7 @@ export function createRetries(redis: Redis, keys: Keys): Retries {
       (await redis.zrange(keys.retries, "0", "0", "WITHSCORES")).join(" "),
 
     promote: async (limit, now) => {
-      const reply = await promote(
-        limit,
-        BATCH_BYTES,
-        new Date(now).toISOString(),
-      );
+      const reply = await promote(limit, BATCH_BYTES, isoTime(now));
       const [moved, nextMs, unreadable, hasEpoch] = reply as [
         number,
         number,

@@ -12,6 +12,7 @@ const read = (file: string) =>
 const WITHOUT_PRELUDE = new Set([
   "create-group",
   "lease",
+  "mark",
   "remove-consumer",
   "reserve",
 ]);

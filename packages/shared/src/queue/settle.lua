@@ -4,7 +4,7 @@
 --       entryId, deliveryId, attempt, kind (success | retry | dead | defer | wait | rewait), delayMs (retry, defer),
 --       fields (JSON object: the next entry for retry, defer, wait and rewait, the dead letter for dead, otherwise ''),
 --       record (JSON or ''), endpoint (wait, rewait: whose waiting list; rewait: at its head)
--- Returns per entry: 1 settled, 2 late success that cancelled a waiting retry, 0 stale (nothing changed).
+-- Returns per entry: 1 settled, 2 late success (somebody else had taken the delivery on), 0 stale (nothing changed).
 local group, consumer = ARGV[1], ARGV[2]
 local isFull = isOutOfMemory()
 mayWriteWhenFull() -- settling frees memory
@@ -47,28 +47,84 @@ local function writeDeadLetter(text)
   redis.call('XADD', dead, '*', unpack(letter))
 end
 
+-- The dead letter that another dispatcher's failure may have left a moment ago: among the newest 200, and in at most a megabyte
+-- of them. They are read once per batch, so that the look is short however many ask. An older one stays for a person; the
+-- success is recorded all the same.
+local recentLetters
+local function recentDeadLetter(deliveryId)
+  if recentLetters then return recentLetters[deliveryId] end
+  recentLetters = {}
+  local newest, bytes, PER_LOOK = '+', 0, 4
+  for _ = 1, 200 / PER_LOOK do
+    local letters = redis.call('XREVRANGE', dead, newest, '-', 'COUNT', PER_LOOK)
+    for _, letter in ipairs(letters) do
+      local fields = letter[2]
+      for i = 1, #fields, 2 do
+        bytes = bytes + #fields[i + 1]
+        if fields[i] == 'id' and not recentLetters[fields[i + 1]] then recentLetters[fields[i + 1]] = letter[1] end
+      end
+    end
+    if #letters < PER_LOOK or bytes > 1000000 then break end
+    newest = '(' .. letters[PER_LOOK][1]
+  end
+  return recentLetters[deliveryId]
+end
+
+-- Whether a person has asked for the waiting entry or retry after this attempt: the retry schedule starts over there.
+local function isSentAnew(deliveryId, place, home, attempt)
+  local start
+  if place == 'stream' then
+    local fields = redis.call('XRANGE', stream, home, home)[1][2]
+    for i = 1, #fields, 2 do
+      if fields[i] == 'schedule_start' then start = fields[i + 1] end
+    end
+  elseif place == 'retry' or place == 'waiting' then
+    local key = place == 'retry' and retriesData or waitingData
+    local ok, data = pcall(cjson.decode, redis.call('HGET', key, deliveryId))
+    start = ok and type(data) == 'table' and data.schedule_start
+  end
+  return (tonumber(start) or 1) > attempt
+end
+
+-- A 2xx that comes when the entry is no longer pending: its dispatcher had stalled or was cut off, and another has failed with
+-- the delivery, put it off, ended it, or is trying again right now. The receiver has it, so whatever was to follow is
+-- withdrawn; an attempt that runs elsewhere comes to nothing, since its entry is gone.
+local function settleLate(deliveryId, attempt, record)
+  local home = newHomes[deliveryId]
+  if home == nil then home = redis.call('HGET', homes, deliveryId) end
+  local place = realHome(deliveryId, home)
+  if isSentAnew(deliveryId, place, home, attempt) then
+    writeLog(deliveryId, record, false)
+    return 2
+  end
+  if place == 'stream' then
+    redis.call('XACK', stream, group, home)
+    redis.call('XDEL', stream, home)
+  elseif place == 'retry' then
+    redis.call('ZREM', retries, deliveryId)
+    redis.call('HDEL', retriesData, deliveryId)
+  elseif place == 'waiting' then
+    redis.call('HDEL', waitingData, deliveryId)
+  else
+    local letter = recentDeadLetter(deliveryId)
+    -- An outcome that waits to be recorded and has left no dead letter is a success already, most often this very one.
+    if place == 'log' and not letter then return 0 end
+    if letter then redis.call('XDEL', dead, letter) end
+  end
+  -- Recorded even if nothing was withdrawn: Redis may have lost its data, and recording an attempt twice changes nothing.
+  writeLog(deliveryId, record, true)
+  return 2
+end
+
 -- Settles one entry; returns 1, 2 or 0, as the script does.
 local function settle(entryId, deliveryId, attempt, kind, delayMs, fields, record, endpoint)
   local pending = redis.call('XPENDING', stream, group, entryId, entryId, 1)[1]
   local settled = 0
   if kind == 'success' then
     -- A 2xx counts no matter who owns the entry by now; a failure counts only when it comes from the owner.
-    if pending then
-      writeLog(deliveryId, record, true)
-      settled = 1
-    else
-      local text = redis.call('HGET', retriesData, deliveryId) or redis.call('HGET', waitingData, deliveryId)
-      local ok, data = pcall(cjson.decode, text or '')
-      local nextAttempt = ok and type(data) == 'table' and tonumber(data.attempt)
-      -- The new owner's attempt has failed, or was put off: what it left behind is cancelled by this success.
-      if nextAttempt == attempt + 1 or nextAttempt == attempt then
-        writeLog(deliveryId, record, true)
-        redis.call('ZREM', retries, deliveryId)
-        redis.call('HDEL', retriesData, deliveryId)
-        redis.call('HDEL', waitingData, deliveryId)
-        settled = 2
-      end
-    end
+    if not pending then return settleLate(deliveryId, attempt, record) end
+    writeLog(deliveryId, record, true)
+    settled = 1
   elseif pending and pending[2] == consumer then
     if kind == 'dead' then
       writeDeadLetter(fields)

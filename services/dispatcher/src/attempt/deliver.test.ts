@@ -1,9 +1,14 @@
 import type { Delivery } from "@pipeline/shared/entries";
 import { PipelineError } from "@pipeline/shared/errors";
-import type { Settlement, SettleResult } from "@pipeline/shared/queue/consumer";
+import type {
+  Burial,
+  Settlement,
+  SettleResult,
+} from "@pipeline/shared/queue/consumer";
 import { createSealer } from "@pipeline/shared/seal";
 import { expect, test } from "vitest";
 import type { SendResult } from "../core/outcome.ts";
+import type { AttemptRecord } from "../core/record.ts";
 import type { Work } from "../core/work.ts";
 import { createDeliver } from "./deliver.ts";
 import type { Endpoint } from "./read-endpoints.ts";
@@ -51,6 +56,7 @@ function setUp(options: {
   const settlements: Settlement[] = [];
   const reports: { decision: string; isStale: boolean; durationMs: number }[] =
     [];
+  const buried: Burial[] = [];
   const disabled: string[] = [];
   const held: [string, number][] = [];
   let now = NOW;
@@ -82,6 +88,11 @@ function setUp(options: {
         if (settled instanceof Error) throw settled;
         return settled;
       },
+      bury: async (burial) => {
+        steps.push("bury");
+        buried.push(burial);
+        return "settled";
+      },
     },
     report: {
       attempted: (_work, { durationMs }, { kind }, isStale) => {
@@ -101,12 +112,14 @@ function setUp(options: {
     steps,
     sent,
     settlements,
+    buried,
     reports,
     disabled,
     held,
     wait,
     defer,
     giveUp,
+    deliverWork: (work: Work) => deliver(work, () => steps.push("onSend")),
     deliver: (changes: Partial<Delivery> = {}) =>
       deliver(workOf(changes), () => {
         steps.push("onSend");
@@ -333,6 +346,63 @@ test("an attempt that cannot be settled rejects and is not reported", async () =
   const { deliver, steps } = setUp({ settled: fault });
   await expect(deliver()).rejects.toBe(fault);
   expect(steps).toEqual(["onSend", "send", "settle"]);
+});
+
+test.each(["1764000000000000000-0", "18446744073709551615-1", "0-1"])(
+  "entry %s, whose id cannot be a time, is sent once and settled, and its row was created now",
+  async (entryId) => {
+    const { deliverWork, settlements, buried, steps } = setUp({});
+    const work = workOf({ isPersisted: false });
+    await deliverWork({ ...work, entryId });
+    expect(steps).toEqual(["onSend", "send", "settle", "report"]);
+    const record = JSON.parse(settlements[0]!.record!) as AttemptRecord;
+    expect(record.delivery?.["created_at"]).toBe(new Date(NOW).toISOString());
+    expect(buried).toEqual([]);
+  },
+);
+
+const broken = (): never => {
+  throw new TypeError("what nobody has thought of");
+};
+
+test("what cannot be settled is not sent: its entry is buried", async () => {
+  const { deliver, buried, steps } = setUp({});
+  const payload = null as unknown as string; // as only a fault in the parser could make it
+  await expect(deliver({ payload, isPersisted: false })).resolves.toBe(
+    "not asked",
+  );
+  expect(steps).toEqual(["bury"]);
+  expect(buried).toMatchObject([
+    { isDelivered: false, reason: expect.stringContaining("cannot handle") },
+  ]);
+});
+
+test("an endpoint that cannot be looked up for an unknown reason is no reason to read the entry again", async () => {
+  const { deliver, steps } = setUp({ find: broken });
+  await deliver({ endpointId: ENDPOINT_ID });
+  expect(steps).toEqual(["bury"]);
+});
+
+test.each([
+  [200, true],
+  [500, false],
+])(
+  "when the settlement of an answer %i cannot be built, delivered is %s",
+  async (status, isDelivered) => {
+    // Not JSON: an answer of the wrong shape, as only a fault in the sender could make it.
+    const body = 1n as unknown as string;
+    const result = { kind: "answer", status, headers: {}, body } as const;
+    const { deliver, buried, steps } = setUp({ result });
+    await deliver();
+    expect(steps).toEqual(["onSend", "send", "bury"]);
+    expect(buried).toMatchObject([{ isDelivered }]);
+  },
+);
+
+test("the dead letter of a delivery that is given up names it, even if its entry gives no id", async () => {
+  const { giveUp, settlements } = setUp({});
+  await giveUp(workOf({}), "crash_loop: why", { payload: "{}" });
+  expect(settlements[0]!.fields).toMatchObject({ id: "d-1", payload: "{}" });
 });
 
 test("a delivery that is put off keeps its attempt, for as long as it was told", async () => {

@@ -1,6 +1,7 @@
 // One delivery, read downwards: where it goes, the request, what its answer means, what follows, and the settlement.
 // Whatever goes wrong with an attempt is an outcome, not an exception.
 import type { Delivery } from "@pipeline/shared/entries";
+import { errorMessage } from "@pipeline/shared/errors";
 import type { RetrySchedule } from "@pipeline/shared/retry-schedule";
 import type { Sealer } from "@pipeline/shared/seal";
 import { type Decision, decide } from "../core/decide.ts";
@@ -9,6 +10,8 @@ import { signAttempt } from "../core/request.ts";
 import {
   type Attempt,
   deferral,
+  type Plan,
+  planOf,
   settlementOf,
   type SettlementOptions,
   waitSettlement,
@@ -24,7 +27,7 @@ import { createFindTarget, type Target } from "./target.ts";
 export interface DeliverDependencies {
   endpoints: Endpoints;
   sender: Pick<HttpSender, "send">;
-  settler: Pick<Settler, "settle">;
+  settler: Pick<Settler, "settle" | "bury">;
   sealer: Sealer;
   schedule: RetrySchedule;
   jitter: number;
@@ -108,15 +111,40 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
     return { url, result, outcome, signature, startedAt, durationMs };
   }
 
+  /**
+   * What `make` returns. If it throws, the entry is buried instead: nothing may be sent that could not be settled, and what
+   * this dispatcher cannot handle the next one could not either.
+   */
+  async function orBury<Made>(
+    { entryId }: Work,
+    isDelivered: boolean,
+    make: () => Made | Promise<Made>,
+  ): Promise<Made | null> {
+    try {
+      return await make();
+    } catch (error) {
+      const reason = `the dispatcher cannot handle it: ${errorMessage(error)}`;
+      await settler.bury({ entryId, isDelivered, reason });
+      return null;
+    }
+  }
+
+  const plan = (work: Work) =>
+    orBury(work, false, () => planOf(work, now(), settlementOptions));
+
   async function settle(
-    work: Work,
+    made: Plan,
     attempt: Attempt,
     decision: Decision,
     entryFields: Record<string, string> | null,
   ): Promise<void> {
-    const settled = await settler.settle(
-      settlementOf(work, attempt, decision, settlementOptions, entryFields),
+    const { work } = made;
+    const isDelivered = decision.kind === "success";
+    const settlement = await orBury(work, isDelivered, () =>
+      settlementOf(made, attempt, decision, settlementOptions, entryFields),
     );
+    if (settlement === null) return;
+    const settled = await settler.settle(settlement);
     report.attempted(work, attempt, decision, settled === "stale");
   }
 
@@ -125,8 +153,11 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
     delayMs: number,
     isReserved: boolean,
   ): Promise<void> {
+    const settlement = await orBury(work, false, () =>
+      deferral(work, delayMs, isReserved, settlementOptions),
+    );
+    if (settlement === null) return;
     report.deferred();
-    const settlement = deferral(work, delayMs, isReserved, settlementOptions);
     await settler.settle(settlement);
   }
 
@@ -138,16 +169,21 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
     defer,
     deliver: async (work, onSend) => {
       const { delivery } = work;
-      const target = await findTarget(delivery);
+      const target = await orBury(work, false, () => findTarget(delivery));
+      if (target === null) return "not asked";
       if (target.kind === "unknown") {
         await defer(work, LOOKUP_DEFER_MS, delivery.isReserved);
         return "not asked";
       }
+      const made = await plan(work);
+      if (made === null) return "not asked";
       if (target.kind === "target") onSend();
-      const attempt =
+      const attempt = await orBury(work, false, () =>
         target.kind === "target"
-          ? await send(delivery, target)
-          : unsent(target.error, now());
+          ? send(delivery, target)
+          : unsent(target.error, now()),
+      );
+      if (attempt === null) return "not asked";
       const { outcome } = attempt;
       const decision = decide(
         outcome,
@@ -160,12 +196,14 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
         endpoints.disable(delivery.endpointId);
       if (outcome.kind === "retryable" && outcome.retryAfterMs !== null)
         hold(work.endpoint, outcome.retryAfterMs);
-      await settle(work, attempt, decision, null);
+      await settle(made, attempt, decision, null);
       return healthOf(attempt.result);
     },
-    giveUp: (work, error, entryFields) => {
+    giveUp: async (work, error, entryFields) => {
+      const made = await plan(work);
+      if (made === null) return;
       const decision: Decision = { kind: "dead", reason: error };
-      return settle(work, unsent(error, now()), decision, entryFields);
+      await settle(made, unsent(error, now()), decision, entryFields);
     },
   };
 }

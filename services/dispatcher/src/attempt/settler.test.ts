@@ -1,6 +1,10 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { createLogger } from "@pipeline/shared/logger";
-import type { Settlement, SettleResult } from "@pipeline/shared/queue/consumer";
+import type {
+  Burial,
+  Settlement,
+  SettleResult,
+} from "@pipeline/shared/queue/consumer";
 import { expect, test } from "vitest";
 import { createSettler } from "./settler.ts";
 
@@ -28,15 +32,24 @@ function setUp(
     entryIds: string[],
     call: number,
   ) => Promise<SettleResult[]> | SettleResult[],
+  options: { failingBurials?: number } = {},
 ) {
   const calls: string[][] = [];
+  const buried: Burial[] = [];
   let onCall = (): void => undefined;
   const firstCall = new Promise<void>((resolve) => {
     onCall = resolve;
   });
   const settler = createSettler({
     logger: createLogger("test", "silent"),
+    now: () => 0,
     queue: {
+      bury: async (burial) => {
+        buried.push(burial);
+        if (buried.length <= (options.failingBurials ?? 0))
+          throw replyError("WRONGTYPE Operation against a key");
+        return "settled";
+      },
       settle: async (settlements) => {
         const entryIds = settlements.map(({ entryId }) => entryId);
         calls.push(entryIds);
@@ -47,7 +60,7 @@ function setUp(
   });
   const settle = (...entryIds: string[]) =>
     entryIds.map((entryId) => settler.settle(settlement(entryId)));
-  return { settler, calls, firstCall, settle };
+  return { settler, calls, buried, firstCall, settle };
 }
 
 const allSettled = (entryIds: string[]) =>
@@ -98,8 +111,8 @@ test("a settlement that is refused even alone is repeated by itself, and the oth
   expect(calls).toEqual([["1", "2", "3"], ["1"], ["2"], ["3"], ["2"]]);
 });
 
-test("a settlement that is refused for good keeps nobody else waiting", async () => {
-  const { calls, settle } = setUp((entryIds) => {
+test("a settlement that is refused for good is buried, and keeps nobody else waiting", async () => {
+  const { calls, buried, settle } = setUp((entryIds) => {
     if (entryIds.includes("2")) throw replyError("ERR user_script:12: bad");
     return allSettled(entryIds);
   });
@@ -110,14 +123,54 @@ test("a settlement that is refused for good keeps nobody else waiting", async ()
   ]);
   // Not given up yet: the others had their answers while it was still being repeated.
   expect(calls.filter(([entryId]) => entryId === "2")).toHaveLength(1);
-  await expect(second).rejects.toThrow("bad");
-  expect(calls.filter(([entryId]) => entryId === "2")).toHaveLength(10);
-}, 15_000);
+  await expect(second).resolves.toBe("settled");
+  expect(calls.filter(([entryId]) => entryId === "2")).toHaveLength(3);
+  expect(buried).toEqual([
+    {
+      entryId: "2",
+      isDelivered: true,
+      reason: "Redis refused to settle it: ERR user_script:12: bad",
+    },
+  ]);
+});
+
+test("a settlement that cannot even be put into a command is buried", async () => {
+  const { buried, settle } = setUp((entryIds) => {
+    if (entryIds.includes("2")) throw new RangeError("Invalid string length");
+    return allSettled(entryIds);
+  });
+  await expect(Promise.all(settle("1", "2"))).resolves.toEqual([
+    "settled",
+    "settled",
+  ]);
+  expect(buried).toMatchObject([{ entryId: "2" }]);
+});
+
+test("a burial is repeated until it works", async () => {
+  const { buried, settler } = setUp(allSettled, { failingBurials: 1 });
+  const burial = { entryId: "1", isDelivered: false, reason: "why" };
+  await expect(settler.bury(burial)).resolves.toBe("settled");
+  expect(buried).toEqual([burial, burial]);
+});
+
+test("nothing is buried once the settler is abandoned", async () => {
+  const { buried, settler } = setUp(allSettled, { failingBurials: Infinity });
+  const burial = { entryId: "1", isDelivered: false, reason: "why" };
+  const result = settler.bury(burial).catch(String);
+  await nextTurn();
+  settler.abandon();
+  await expect(result).resolves.toContain("the dispatcher has ended");
+  await expect(settler.bury(burial)).rejects.toThrow("has ended");
+  expect(buried).toHaveLength(1);
+});
 
 test.each([
   "OOM command not allowed when used memory > 'maxmemory'.",
   "LOADING Redis is loading the dataset in memory",
   "READONLY You can't write against a read only replica.",
+  "WRONGTYPE Operation against a key holding the wrong kind of value",
+  "ERR Error running script (call to f_1): @user_script:12: OOM command not allowed",
+  "ERR Error running script (call to f_1): @user_script:12: Script killed by user with SCRIPT KILL",
 ])("a call is repeated whole while Redis says %s", async (message) => {
   const { calls, settle } = setUp((entryIds, call) => {
     if (call === 1) throw replyError(message);

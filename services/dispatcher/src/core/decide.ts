@@ -1,3 +1,4 @@
+import { MOST_ATTEMPTS } from "@pipeline/shared/entries";
 import {
   lastAttemptOf,
   retryDelayMs,
@@ -21,12 +22,15 @@ export type Decision =
   | { kind: "retry"; delayMs: number }
   | { kind: "dead"; reason: string };
 
-/** All attempts of a delivery, those before a manual retry included. */
+/** All attempts of a delivery, those before a manual retry included; never more than an entry can ask for. */
 export function maxAttemptsOf(
   { scheduleStart, maxAttempts }: Progress,
   schedule: RetrySchedule,
 ): number {
-  return maxAttempts ?? lastAttemptOf(scheduleStart, schedule);
+  return Math.min(
+    maxAttempts ?? lastAttemptOf(scheduleStart, schedule),
+    MOST_ATTEMPTS,
+  );
 }
 
 /** A receiver's Retry-After may lengthen the schedule's delay, never shorten it. `random` is in [0, 1). */

@@ -130,3 +130,20 @@ test("a dead letter is bounded in fields, names and values", () => {
   expect(name).toHaveLength(2048);
   expect(value).toHaveLength(300_000);
 });
+
+test("a cut through the middle of an emoji leaves no half of it", () => {
+  const cut = letterFields(
+    { ["n".repeat(2047) + "😀"]: "v".repeat(299_999) + "😀" },
+    seal,
+  );
+  const [[name, value] = ["", ""]] = Object.entries(cut);
+  expect([name.isWellFormed(), value.isWellFormed()]).toEqual([true, true]);
+});
+
+test("the fields of a dead letter are bounded together as well", () => {
+  const fields = Object.fromEntries(
+    Array.from({ length: 50 }, (_, n) => [`f${n}`, "v".repeat(300_000)]),
+  );
+  const values = Object.values(letterFields(fields, seal));
+  expect(values.join("")).toHaveLength(1_000_000);
+});

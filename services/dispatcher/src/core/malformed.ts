@@ -9,6 +9,8 @@ import {
 const SECRET_NAME = /secret|headers|token|password|authorization|api_?key/i;
 const MOST_LETTER_FIELDS = 50;
 const LONGEST_LETTER_FIELD = 300_000;
+/** Of all fields together; what exceeds it is left out. */
+const LONGEST_LETTER = 1_000_000;
 const LONGEST_KEPT_TEXT = 2048;
 const LONGEST_ISSUES = 20;
 
@@ -73,12 +75,19 @@ export function letterFields(
   seal: (text: string) => string,
 ): Record<string, string> {
   const letter: Record<string, string> = {};
+  let room = LONGEST_LETTER;
   for (const [name, value] of Object.entries(fields).slice(
     0,
     MOST_LETTER_FIELDS,
   )) {
-    const kept = value.slice(0, LONGEST_LETTER_FIELD);
-    letter[name.slice(0, LONGEST_KEPT_TEXT)] = SECRET_NAME.test(name)
+    // A cut may go through the middle of a character.
+    const kept = value
+      .slice(0, Math.min(LONGEST_LETTER_FIELD, room))
+      .toWellFormed();
+    room -= kept.length;
+    letter[name.slice(0, LONGEST_KEPT_TEXT).toWellFormed()] = SECRET_NAME.test(
+      name,
+    )
       ? seal(kept)
       : name === "webhook_url"
         ? withoutCredentials(kept)

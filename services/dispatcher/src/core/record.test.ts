@@ -7,6 +7,7 @@ import {
   type AttemptRecord,
   attemptRecord,
   plainRecord,
+  rowOf,
 } from "./record.ts";
 
 const delivery: Delivery = {
@@ -35,17 +36,21 @@ const answer = (
 const delivered: RecordInput = {
   delivery,
   url: "https://x.test/hook",
-  maxAttempts: 4,
+  row: null,
   startedAt,
   durationMs: 12.4,
   result: answer(200),
   outcome: { kind: "delivered" },
   decision: { kind: "success" },
   signature: "v1,abc",
-  createdAt: Date.parse("2026-03-01T11:00:00Z"),
 };
+const createdAt = Date.parse("2026-03-01T11:00:00Z");
+function inputOf(changes: Partial<RecordInput>): RecordInput {
+  const input = { ...delivered, ...changes };
+  return { ...input, row: rowOf(input.delivery, 4, createdAt) };
+}
 const recordOf = (changes: Partial<RecordInput>) =>
-  JSON.parse(attemptRecord({ ...delivered, ...changes })) as AttemptRecord;
+  JSON.parse(attemptRecord(inputOf(changes))) as AttemptRecord;
 const retryable: Outcome = {
   kind: "retryable",
   errorType: "http",
@@ -181,8 +186,7 @@ test("a delivery whose row does not exist yet brings it along, its payload as te
 });
 
 test("what Postgres cannot hold is taken out of the payload and of the response", () => {
-  const text = attemptRecord({
-    ...delivered,
+  const record = recordOf({
     delivery: {
       ...delivery,
       isPersisted: false,
@@ -190,7 +194,6 @@ test("what Postgres cannot hold is taken out of the payload and of the response"
     },
     result: { ...answer(200), body: "x\0y" } as SendResult,
   });
-  const record = JSON.parse(text) as AttemptRecord;
   expect(record.delivery?.["payload"]).toBe(String.raw`{"a":"\ufffd"}`);
   expect(record.delivery?.["payload_text"]).toBe(
     String.raw`{"a":"\u0000\ud800"}`,

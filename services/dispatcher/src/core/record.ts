@@ -1,6 +1,7 @@
 // The record of an attempt, as the database function `record_attempts` reads it.
 import type { Delivery } from "@pipeline/shared/entries";
 import { maskUrl } from "@pipeline/shared/mask-url";
+import { isoTime } from "@pipeline/shared/timestamp";
 import type { Decision } from "./decide.ts";
 import type { ErrorType, Outcome, SendResult } from "./outcome.ts";
 import { storableJson } from "./storable-json.ts";
@@ -22,14 +23,15 @@ export interface AttemptRecord {
   /** With `disable_endpoint`: the endpoint is left alone if it has been given another URL since. */
   answered_url?: string;
   /** The row to make first; left out when ingest has made it. */
-  delivery?: Record<string, string | number | null>;
+  delivery?: Row;
 }
 
 export interface RecordInput {
   delivery: Delivery;
   /** Where it was sent; null when it was not. */
   url: string | null;
-  maxAttempts: number;
+  /** See `rowOf`. */
+  row: Row | null;
   /** Ms since 1970. */
   startedAt: number;
   durationMs: number;
@@ -37,9 +39,9 @@ export interface RecordInput {
   outcome: Outcome;
   decision: Decision;
   signature: string | null;
-  /** When the delivery's entry was added, ms since 1970. */
-  createdAt: number;
 }
+
+export type Row = Record<string, string | number | null>;
 
 const STATUS = { success: "success", retry: "sent", dead: "failed" } as const;
 const KEPT_HEADERS = [
@@ -78,6 +80,32 @@ function keptHeaders(
   return kept;
 }
 
+/** The row to make before its first attempt is recorded; null when ingest has made it. `createdAt`: ms since 1970. */
+export function rowOf(
+  delivery: Delivery,
+  maxAttempts: number,
+  createdAt: number,
+): Row | null {
+  if (delivery.isPersisted) return null;
+  const payload = storableJson(delivery.payload);
+  return {
+    lead_id: delivery.leadId,
+    client_id: delivery.clientId,
+    endpoint_id: delivery.endpointId,
+    event: delivery.event,
+    format: delivery.format,
+    webhook_url: delivery.webhookUrl,
+    payload,
+    // What was sent, and is sent again, where the text of the record cannot say it.
+    ...(payload !== delivery.payload && { payload_text: delivery.payload }),
+    secret: delivery.secret,
+    headers: delivery.headers,
+    max_attempts: maxAttempts,
+    schedule_start: delivery.scheduleStart,
+    created_at: isoTime(createdAt),
+  };
+}
+
 /** JSON text of the attempt's record; the delivery's secret and headers must be sealed already. */
 export function attemptRecord(attempt: RecordInput): string {
   const { delivery, outcome, decision, result, startedAt, durationMs } =
@@ -85,7 +113,7 @@ export function attemptRecord(attempt: RecordInput): string {
   const record: AttemptRecord = {
     delivery_id: delivery.id,
     attempt: delivery.attempt,
-    attempted_at: new Date(startedAt).toISOString(),
+    attempted_at: isoTime(startedAt),
     duration_ms: Math.round(durationMs),
     status: STATUS[decision.kind],
   };
@@ -99,9 +127,7 @@ export function attemptRecord(attempt: RecordInput): string {
     record.error_type = outcome.errorType;
   }
   if (decision.kind === "retry")
-    record.retry_at = new Date(
-      startedAt + durationMs + decision.delayMs,
-    ).toISOString();
+    record.retry_at = isoTime(startedAt + durationMs + decision.delayMs);
   if (attempt.signature !== null) record.signature = attempt.signature;
   if (
     outcome.kind === "final" &&
@@ -111,25 +137,7 @@ export function attemptRecord(attempt: RecordInput): string {
     record.disable_endpoint = delivery.endpointId;
     if (attempt.url !== null) record.answered_url = attempt.url;
   }
-  if (!delivery.isPersisted) {
-    const payload = storableJson(delivery.payload);
-    record.delivery = {
-      lead_id: delivery.leadId,
-      client_id: delivery.clientId,
-      endpoint_id: delivery.endpointId,
-      event: delivery.event,
-      format: delivery.format,
-      webhook_url: delivery.webhookUrl,
-      payload,
-      // What was sent, and is sent again, where the text of the record cannot say it.
-      ...(payload !== delivery.payload && { payload_text: delivery.payload }),
-      secret: delivery.secret,
-      headers: delivery.headers,
-      max_attempts: attempt.maxAttempts,
-      schedule_start: delivery.scheduleStart,
-      created_at: new Date(attempt.createdAt).toISOString(),
-    };
-  }
+  if (attempt.row !== null) record.delivery = attempt.row;
   return storableJson(JSON.stringify(record));
 }
 

@@ -2,12 +2,13 @@
 import { type Delivery, toFields } from "@pipeline/shared/entries";
 import type { Settlement } from "@pipeline/shared/queue/consumer";
 import { deadLetter } from "@pipeline/shared/queue/dead-letter";
+import { entryTime } from "@pipeline/shared/timestamp";
 import { type Decision, maxAttemptsOf } from "./decide.ts";
 import type { RetrySchedule } from "@pipeline/shared/retry-schedule";
 import { letterFields } from "./malformed.ts";
 import type { Outcome, SendResult } from "./outcome.ts";
-import { attemptRecord } from "./record.ts";
-import { addedAt, type Work } from "./work.ts";
+import { attemptRecord, type Row, rowOf } from "./record.ts";
+import type { Work } from "./work.ts";
 
 /** An attempt that is over. */
 export interface Attempt {
@@ -39,16 +40,35 @@ export function sealed(
   };
 }
 
+/** What settling a delivery takes whatever its attempt brings, made before anything is sent. */
+export interface Plan {
+  work: Work;
+  stored: Delivery;
+  maxAttempts: number;
+  row: Row | null;
+}
+
+/** `now`: ms since 1970. */
+export function planOf(
+  work: Work,
+  now: number,
+  { schedule, seal }: SettlementOptions,
+): Plan {
+  const stored = sealed(work.delivery, seal);
+  const maxAttempts = maxAttemptsOf(work.delivery, schedule);
+  const row = rowOf(stored, maxAttempts, entryTime(work.entryId, now));
+  return { work, stored, maxAttempts, row };
+}
+
 /** `entryFields`: the entry's own fields, for the dead letter of one that is given up without having been sent. */
 export function settlementOf(
-  { entryId, delivery, isParsed }: Work,
+  { work, stored, maxAttempts, row }: Plan,
   attempt: Attempt,
   decision: Decision,
-  { schedule, seal }: SettlementOptions,
+  { seal }: SettlementOptions,
   entryFields: Record<string, string> | null,
 ): Settlement {
-  const stored = sealed(delivery, seal);
-  const maxAttempts = maxAttemptsOf(delivery, schedule);
+  const { entryId, delivery, isParsed } = work;
   const common = {
     entryId,
     deliveryId: delivery.id,
@@ -59,9 +79,8 @@ export function settlementOf(
     record: attemptRecord({
       ...attempt,
       delivery: stored,
-      maxAttempts,
+      row,
       decision,
-      createdAt: addedAt(entryId),
     }),
   };
   switch (decision.kind) {
@@ -78,6 +97,8 @@ export function settlementOf(
         entryFields === null
           ? toFields(stored)
           : letterFields(entryFields, seal);
+      // Without it the letter would count as another delivery, with an id derived from its own entry id.
+      if (isParsed) own["id"] = delivery.id;
       const kind = isParsed ? "delivery" : "entry";
       const fields = deadLetter(kind, own, decision.reason, endedAt);
       return { ...common, kind: "dead", fields };

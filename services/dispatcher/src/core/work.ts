@@ -25,8 +25,3 @@ export function destinationOf(
   const { origin, pathname } = new URL(webhookUrl!);
   return { endpoint: endpointId ?? origin + pathname, origin };
 }
-
-/** When the entry was added, ms since 1970: the first half of its id. */
-export function addedAt(entryId: string): number {
-  return Number(entryId.slice(0, entryId.indexOf("-")));
-}

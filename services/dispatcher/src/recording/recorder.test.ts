@@ -1,3 +1,4 @@
+import { databaseFault } from "@pipeline/shared/database-fault";
 import { PipelineError } from "@pipeline/shared/errors";
 import { createLogger } from "@pipeline/shared/logger";
 import type { LogEntry } from "@pipeline/shared/queue/records";
@@ -327,22 +328,22 @@ test("now and then a round takes over what another left before it reads", async 
     reads: [[], [entry("b")]],
   });
   await run();
-  pass(4999);
+  pass(1499);
   await run();
   expect(asked).toEqual([
-    ["read", 500, 5000],
-    ["read", 500, 5000],
+    ["read", 500, 1500],
+    ["read", 500, 1500],
   ]);
   pass(1);
   await run();
   expect(asked.slice(2)).toEqual([["claim", 500, CLAIM_IDLE_MS]]);
   await run();
-  expect(asked.slice(3)).toEqual([["read", 500, 5000]]);
-  pass(5000);
+  expect(asked.slice(3)).toEqual([["read", 500, 1500]]);
+  pass(1500);
   await run();
   expect(asked.slice(4)).toEqual([
     ["claim", 500, CLAIM_IDLE_MS],
-    ["read", 500, 5000],
+    ["read", 500, 1500],
   ]);
   expect(recorded).toEqual([["b-0"], ["a-0"]]);
 });
@@ -425,3 +426,55 @@ test.each([true, false])(
     expect(recorder.setAside).toHaveLength(1);
   },
 );
+
+test("a batch that is too large for the line is sent in smaller and smaller parts until they pass", async () => {
+  const MOST_BYTES = 600_000;
+  const large = Array.from({ length: 20 }, (_, i) => {
+    const text = {
+      ...record,
+      delivery_id: `d-${i}`,
+      response_body: "x".repeat(240_000),
+    };
+    return entry(`d-${i}`, JSON.stringify(text));
+  });
+  const { run, calls, recorded } = setUp({
+    reads: [large],
+    answer: (rows) => {
+      if (JSON.stringify(rows).length > MOST_BYTES) throw away();
+      return [];
+    },
+  });
+  const rounds = [];
+  for (let n = 0; n < 10 && recorded.flat().length < large.length; n++)
+    rounds.push(await run().catch(() => null));
+  expect(recorded.flat()).toEqual(large.map(({ entryId }) => entryId));
+  expect(rounds.at(-1)).toBe(0);
+  expect(Math.max(...calls.map(({ rows }) => rows.length))).toBe(8);
+});
+
+test("a batch that a gateway finds too large goes through in halves", async () => {
+  const many = Array.from({ length: 8 }, (_, i) => entry(`d-${i}`));
+  const { run, recorded, setAside } = setUp({
+    reads: [many],
+    answer: (rows) => {
+      if (rows.length > 2) throw databaseFault(413, { message: "too large" });
+      return [];
+    },
+  });
+  await run();
+  expect(recorded.flat()).toEqual(many.map(({ entryId }) => entryId));
+  expect(setAside).toEqual([]);
+});
+
+test("a full claim is followed by another at once, until one is not full", async () => {
+  const full = Array.from({ length: 500 }, (_, n) => entry(`${n}`));
+  const { run, asked, pass } = setUp({ claims: [full, full, [entry("a")]] });
+  pass(1500);
+  for (let n = 0; n < 4; n++) await run();
+  expect(asked.map(([name]) => name)).toEqual([
+    "claim",
+    "claim",
+    "claim",
+    "read",
+  ]);
+});

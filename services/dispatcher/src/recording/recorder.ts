@@ -3,7 +3,7 @@
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Logger } from "@pipeline/shared/logger";
-import { BATCH_BYTES, sizeOf } from "@pipeline/shared/queue/batch-size";
+import { READ_BYTES, sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { LogEntry, Records } from "@pipeline/shared/queue/records";
 import { createUploadSize } from "@pipeline/shared/upload-size";
 import type { CallWithText } from "@pipeline/shared/text-rpc";
@@ -13,10 +13,10 @@ import { createCloseAttempt } from "./close-attempt.ts";
 
 const BATCH_ENTRIES = 500;
 /** Reads are bounded in bytes too, so a batch of large records is full with fewer. */
-const FULL_BYTES = BATCH_BYTES / 2;
+const FULL_BYTES = READ_BYTES / 2;
 /** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
 const GATHER_MS = 50;
-const CLAIM_INTERVAL_MS = 5000;
+const CLAIM_INTERVAL_MS = 1500;
 
 /**
  * Postgres gave up on a call (statement timeout, lock timeout): it was too much for it, or somebody holds one of its rows
@@ -54,6 +54,10 @@ function parseRecord(text: string): AttemptRecord | null {
   } catch {
     return null; // the caller sets it aside
   }
+}
+
+function deliveryOf({ delivery }: AttemptRecord): Partial<AttemptRecord> {
+  return delivery === undefined ? {} : { delivery };
 }
 
 export function createRecorder(options: RecorderOptions) {
@@ -100,7 +104,10 @@ export function createRecorder(options: RecorderOptions) {
     const deliveryId = entry.deliveryId.slice(0, 100); // anybody may have written it
     const refusal = await closeAttempt(
       entry,
-      full === null ? null : plainRecord(full, reason),
+      // With the delivery as it was: if the row is made now, it may be sent again by hand.
+      full === null
+        ? null
+        : { ...plainRecord(full, reason), ...deliveryOf(full) },
       reason,
     );
     if (refusal !== null) {
@@ -168,8 +175,9 @@ export function createRecorder(options: RecorderOptions) {
 
   async function next(): Promise<LogEntry[]> {
     if (now() - claimedAt >= CLAIM_INTERVAL_MS) {
-      claimedAt = now();
       const claimed = await records.claim(BATCH_ENTRIES, claimIdleMs);
+      // A full claim: there is probably more.
+      if (claimed.length < BATCH_ENTRIES) claimedAt = now();
       if (claimed.length > 0) return claimed;
     }
     return records.read(BATCH_ENTRIES, CLAIM_INTERVAL_MS);

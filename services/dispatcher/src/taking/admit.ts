@@ -12,8 +12,8 @@ import { destinationOf, type Work } from "../core/work.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Permits } from "./permits.ts";
 
-/** An entry that was read more often than this and never settled probably crashes its readers. */
-const MOST_READS = 5;
+/** From its third read on an entry runs alone (run-alone.ts), and its endpoint's share must not send it elsewhere. */
+const FREE_READS = 2;
 const REPEAT_PAUSE_MS = 200;
 
 export interface AdmitOptions {
@@ -34,13 +34,15 @@ export interface AdmitOptions {
 
 /**
  * Puts entries into slots, for which `tokens` taken at `takenAt` are at hand; tokens that are stale by now (the read
- * waited for work) are taken anew. Resolves when each entry has its token or the dispatcher stops.
+ * waited for work) are taken anew. With a `verdict` the entries are ended for that reason instead. Resolves when each entry
+ * has its token or the dispatcher stops.
  */
 export type Admit = (
   entries: StreamEntry[],
   tokens: number,
   takenAt: number,
   signal: AbortSignal,
+  verdict?: string,
 ) => Promise<void>;
 
 export function createAdmit(options: AdmitOptions): Admit {
@@ -60,8 +62,9 @@ export function createAdmit(options: AdmitOptions): Admit {
 
   /** The entry's work, or null when it has been ended here. */
   function toWork(
-    { entryId, fields, timesRead }: StreamEntry,
+    { entryId, fields }: StreamEntry,
     parsed: ParsedEntry,
+    verdict: string | undefined,
   ): Work | null {
     if (!parsed.ok) {
       const delivery = salvageDelivery(parsed.deliveryId, parsed.fields);
@@ -78,13 +81,12 @@ export function createAdmit(options: AdmitOptions): Admit {
       hasWaited: isFromWaitingList(fields),
       isParsed: true,
     };
-    if (timesRead <= MOST_READS) return work;
-    const reason = `crash_loop: read ${timesRead} times and never settled`;
-    giveUp(work, reason, unflatten(fields));
+    if (verdict === undefined) return work;
+    giveUp(work, verdict, unflatten(fields));
     return null;
   }
 
-  return async (entries, tokens, takenAt, signal) => {
+  return async (entries, tokens, takenAt, signal, verdict) => {
     const read = entries
       .filter(({ entryId }) => !permits.has(entryId))
       .map((entry) => {
@@ -110,13 +112,13 @@ export function createAdmit(options: AdmitOptions): Admit {
         logger.info(ids[i], "entry.duplicate_removed");
         continue;
       }
-      const work = toWork(entry, parsed);
+      const work = toWork(entry, parsed, verdict);
       if (work === null) continue;
       if (tokensLeft === 0)
         tokensLeft = await limiter.insist(read.length - i, signal);
       if (tokensLeft === 0) return;
       tokensLeft--;
-      permits.offer(work);
+      permits.offer(work, entry.timesRead > FREE_READS);
     }
     limiter.giveBack(tokensLeft);
   };

@@ -2,9 +2,7 @@ import type { StreamEntry } from "@pipeline/shared/queue/group-reader";
 import { expect, test } from "vitest";
 import { createConsume } from "./consume.ts";
 
-const CLAIM_IDLE_MS = 60_000;
-/** With `random` at a half: a twelfth of the idle time. */
-const CLAIM_INTERVAL_MS = 5000;
+const CLAIM_INTERVAL_MS = 1200;
 
 const entries = (count: number): StreamEntry[] =>
   Array.from({ length: count }, (_, i) => ({
@@ -20,7 +18,10 @@ function setUp(options: {
   tokens?: number;
   /** How many entries each read finds, by turns; none when there are no more. */
   reads?: number[];
+  /** How many entries each claim finds, by turns; none when there are no more. */
   claims?: number[];
+  /** Whether an entry has its turn to run alone. */
+  isAlone?: boolean;
   readMs?: number;
   /** What becomes of the free slots in a wait. */
   freeAfterWait?: number;
@@ -33,19 +34,27 @@ function setUp(options: {
   let now = 1_000_000;
   const consume = createConsume({
     concurrency,
-    claimIdleMs: CLAIM_IDLE_MS,
     now: () => now,
-    random: () => 0.5,
     queue: {
       read: async (count, waitMs) => {
         calls.push(["read", count, waitMs]);
         now += readMs;
         return entries(Math.min(count, reads.shift() ?? 0));
       },
-      claim: async (count, idleMs) => {
-        calls.push(["claim", count, idleMs]);
-        return entries(Math.min(count, claims.shift() ?? 0));
+    },
+    claims: {
+      intervalMs: CLAIM_INTERVAL_MS,
+      suspects: () => [],
+      next: async (count) => {
+        const found = claims.shift() ?? 0;
+        if (found > 0) calls.push(["claim", count]);
+        return entries(Math.min(count, found));
       },
+    },
+    runAlone: async (_suspects, count, takenAt) => {
+      if (options.isAlone !== true) return false;
+      calls.push(["run alone", count, now - takenAt]);
+      return true;
     },
     limiter: {
       take: async (want) => {
@@ -64,6 +73,8 @@ function setUp(options: {
         calls.push(["waitFor", count, timeoutMs]);
         free = options.freeAfterWait ?? free;
       },
+      isIdle: () => free === concurrency,
+      waitForIdle: async () => undefined,
       offer: () => undefined,
       has: () => false,
       heldFor: () => [],
@@ -79,9 +90,6 @@ function setUp(options: {
     calls,
     stopping,
     consume: () => consume(stopping.signal),
-    pass: (ms: number) => {
-      now += ms;
-    },
   };
 }
 
@@ -174,44 +182,21 @@ test("rounds that wait in vain take tokens once, and what is then read waits for
   ]);
 });
 
-test("the first round does not claim: nothing can have been idle since the start", async () => {
-  const { calls, consume, pass } = setUp({ free: 30, claims: [5] });
-  pass(CLAIM_INTERVAL_MS - 1);
-  await consume();
-  expect(calls).not.toContainEqual(["claim", 30, CLAIM_IDLE_MS]);
-});
-
-test("when the time has come a round claims first, and what it claimed takes the place of a read", async () => {
-  const { calls, consume, pass } = setUp({ free: 30, claims: [5] });
-  pass(CLAIM_INTERVAL_MS);
+test("what a round claimed takes the place of a read", async () => {
+  const { calls, consume } = setUp({ free: 30, claims: [5], isAlone: true });
   await consume();
   expect(calls).toEqual([
     ["take", 30],
-    ["claim", 30, CLAIM_IDLE_MS],
+    ["claim", 30],
     ["admit", 5, 30, 0],
   ]);
 });
 
-test("a round whose claim finds nothing reads, and the next one does not claim again", async () => {
-  const { calls, consume, pass } = setUp({ free: 30 });
-  pass(CLAIM_INTERVAL_MS);
+test("while an entry runs alone nothing is read", async () => {
+  const { calls, consume } = setUp({ free: 30, isAlone: true, reads: [5] });
   await consume();
-  await consume();
-  const asked = calls.map(([name]) => name);
-  expect(asked.filter((name) => name === "claim")).toHaveLength(1);
-  expect(asked.filter((name) => name === "read")).toHaveLength(2);
-});
-
-test("a full claim is followed by another in the next round, until one is not full", async () => {
-  const { calls, consume, pass } = setUp({ free: 30, claims: [30, 2, 9] });
-  pass(CLAIM_INTERVAL_MS);
-  await consume();
-  await consume();
-  await consume();
-  const asked = calls.map(([name]) => name);
-  expect(asked.filter((name) => name === "claim" || name === "read")).toEqual([
-    "claim",
-    "claim",
-    "read",
+  expect(calls).toEqual([
+    ["take", 30],
+    ["run alone", 30, 0],
   ]);
 });

@@ -10,6 +10,7 @@ const empty: MemoryUse = {
   dead: 0,
   deadBytes: 0,
   used: 10 * MB,
+  aside: 0,
   max: 100 * MB,
 };
 const NEARLY = 96 * MB;
@@ -24,6 +25,8 @@ test.each<[string, Partial<MemoryUse>, number]>([
   ["nearly full, all recorded", { used: NEARLY }, 5 * MB],
   ["nearly full, behind", { used: NEARLY, unrecorded: 200 }, 0],
   ["nearly full, some MB behind", { used: NEARLY, unrecordedBytes: 5 * MB }, 0],
+  ["too full, much aside", { used: 113 * MB, aside: 1000 }, (100 * MB) / 5000],
+  ["too full, little aside", { used: 113 * MB, aside: 999 }, 5 * MB],
   ["a tiny limit", { used: 5 * MB, max: 1, unrecorded: 199 }, MB / 4],
 ])("%s", (_, use, allowance) => {
   expect(judge({ ...empty, ...use }).allowance).toBe(allowance);
@@ -111,6 +114,18 @@ test("when Redis is nearly full few deliveries are in flight at a time", async (
   expect(most).toBe(Math.ceil((5 * MB) / 5000));
   expect(await guard.check(most - 1)).toBe(0);
   expect(await guard.check(most)).toBe(100);
+});
+
+test("when it is too full because of what waits outside the stream, little is read per pause", async () => {
+  const { guard, state } = setUp({ used: 120 * MB, aside: 5000 });
+  let read = 0;
+  for (let n = 0; n < 200; n++) {
+    if ((await guard.check(0)) === 0) read++;
+    state.now += 5;
+  }
+  expect(read).toBe(10);
+  expect(guard.mostInFlight()).toBe(Math.ceil(MB / 50 / 5000));
+  expect(guard.isTight()).toBe(true);
 });
 
 test("dead letters beyond their bound are trimmed: a tenth of the memory, or what is set", async () => {

@@ -17,6 +17,11 @@ const DEAD_SHARE = 1 / 10;
 const NEARLY_FULL = 0.95;
 const MOST_UNRECORDED_WHEN_FULL = 200;
 const SHARE_WHEN_FULL = 1 / 20;
+/** From here on Redis is over its limit, because of what waits outside the stream if that is much. */
+const TOO_FULL = 1.12;
+const MANY_ASIDE = 1000;
+/** What is read per pause then: 0.2 % of the limit a second, so that the queue does not stand still. */
+const SHARE_PER_PAUSE = 1 / 5000;
 /** Shares of a `maxmemory` that is tiny do not go below this: such a Redis is filled by something else. */
 const LEAST_BYTES = MB / 4;
 /** What a delivery takes beside its payload, in an outcome and a retry. */
@@ -43,6 +48,8 @@ interface Verdict {
   allowance: number;
   /** Null when there is none but the number of slots. */
   reason: string | null;
+  /** So much is read once per pause. */
+  isTrickle?: boolean;
 }
 
 export interface MemoryGuard {
@@ -50,6 +57,8 @@ export interface MemoryGuard {
   mostInFlight: () => number;
   /** Looks at Redis if the last look is too old; ms to wait before the next read, 0 when reading may go on. */
   check: (inFlight: number) => Promise<number>;
+  /** Whether memory is so short that nothing should be moved from the stream to where it takes more. */
+  isTight: () => boolean;
   /** Entries were read, so that the memory in use may have changed. */
   noteRead: () => void;
 }
@@ -67,6 +76,12 @@ export function judge(use: MemoryUse): Verdict {
     return { allowance: 0, reason: "outcomes are waiting for Postgres" };
   if (max === 0 || used < max * NEARLY_FULL)
     return { allowance: Infinity, reason: null };
+  if (used >= max * TOO_FULL && use.aside >= MANY_ASIDE)
+    return {
+      allowance: max * SHARE_PER_PAUSE,
+      reason: "Redis is too full",
+      isTrickle: true,
+    };
   const reason = "Redis is nearly full";
   const allowance = shareOf(max, SHARE_WHEN_FULL);
   const isBehind =
@@ -81,6 +96,7 @@ export function createMemoryGuard(options: MemoryGuardOptions): MemoryGuard {
   let lookedAt = -Infinity;
   let validMs = 0;
   let hasRead = true;
+  let trickledAt = -Infinity;
   let toldAt = -Infinity;
   let told: string | null = null;
 
@@ -123,6 +139,7 @@ export function createMemoryGuard(options: MemoryGuardOptions): MemoryGuard {
 
   return {
     mostInFlight,
+    isTight: () => verdict.reason !== null,
     noteRead: () => {
       hasRead = true;
     },
@@ -130,7 +147,11 @@ export function createMemoryGuard(options: MemoryGuardOptions): MemoryGuard {
       // An idle dispatcher asks Redis nothing.
       const isUnchanged = !hasRead && verdict.reason === null;
       if (!isUnchanged && now() - lookedAt >= validMs) await look();
-      return inFlight < mostInFlight() ? 0 : PAUSE_MS;
+      if (inFlight >= mostInFlight()) return PAUSE_MS;
+      if (verdict.isTrickle !== true) return 0;
+      if (now() - trickledAt < PAUSE_MS) return PAUSE_MS;
+      trickledAt = now();
+      return 0;
     },
   };
 }

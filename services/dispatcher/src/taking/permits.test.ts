@@ -46,6 +46,7 @@ function setUp(slots: number, failsToWait = false) {
     isFresh: () => true,
   };
   const permits = createPermits({
+    slots,
     traffic: createTraffic<Work>(slots, createShare(slots)),
     limiter,
     deliver: (permit) =>

@@ -206,7 +206,12 @@ export function createDeliveryWrites(
     areDeleted: async (ids: string[]): Promise<boolean> => {
       const rows = await gate.run(() =>
         unwrap<{ id: string }[]>(
-          client.from("webhook_deletions").select("id").in("id", ids).limit(1),
+          client
+            .from("webhook_deletions")
+            .select("id")
+            .in("id", ids)
+            .neq("kind", "cancelled")
+            .limit(1),
         ),
       );
       return rows.length > 0;

@@ -8,11 +8,16 @@ import { type Result, refuse } from "./refusal.ts";
 
 export type Format = (typeof FORMATS)[number];
 
+/** Whether the format changes the payload. */
+export function transforms(format: Format, payload: JsonObject): boolean {
+  return format !== "raw" && isObject(payload["lead"]);
+}
+
 export function formatPayload(
   format: Format,
   payload: JsonObject,
 ): Result<JsonObject> {
-  if (format === "raw" || !isObject(payload["lead"]))
+  if (format === "raw" || !transforms(format, payload))
     return { ok: true, value: payload };
   switch (format) {
     case "zapier":

@@ -2,6 +2,7 @@
 // whatever has become of its lead, its endpoint or the delivery since. What is compared is the request as it was sent.
 import { createHash } from "node:crypto";
 import { type DeliveryRequest, isObject } from "./delivery-request.ts";
+import { exactRequest } from "./exact-request.ts";
 
 export interface RequestKey {
   key: string;
@@ -20,10 +21,14 @@ function canonicalJson(value: unknown): string {
   );
 }
 
-/** Null for a request without a key. */
-export function requestKey(request: DeliveryRequest): RequestKey | null {
-  const { idempotencyKey: key, ...rest } = request;
+/** Null for a request without a key. `text`: the JSON it came as, in which no number has changed. */
+export function requestKey(
+  request: DeliveryRequest,
+  text: string | undefined,
+): RequestKey | null {
+  const { idempotencyKey: key } = request;
   if (key === undefined) return null;
+  const { idempotencyKey: _key, ...rest } = exactRequest(request, text);
   const hash = createHash("sha256").update(canonicalJson(rest)).digest("hex");
   return { key, hash };
 }

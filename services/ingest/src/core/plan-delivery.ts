@@ -3,7 +3,9 @@ import { parseCustomHeaders } from "@pipeline/shared/custom-headers";
 import { type Delivery, FORMATS, isHttpUrl } from "@pipeline/shared/entries";
 import { secretFault } from "@pipeline/shared/signing-secret";
 import type { DeliveryRequest } from "./delivery-request.ts";
-import { type Format, formatPayload } from "./formats.ts";
+import { memberText } from "./exact-json.ts";
+import { exactRequest } from "./exact-request.ts";
+import { type Format, formatPayload, transforms } from "./formats.ts";
 import { requestKey } from "./idempotency.ts";
 import {
   leadFault,
@@ -36,8 +38,8 @@ export interface PlannedDelivery {
 
 export interface PlanInput {
   request: DeliveryRequest;
-  /** The JSON text that the request's payload came as; without it the payload is written anew. */
-  payloadText?: string | undefined;
+  /** The JSON that the request came as; without it what JavaScript made of its numbers counts. */
+  text?: string | undefined;
   /** Null: the request's lead or endpoint does not exist, or it names none. */
   lead: LeadRow | null;
   endpoint: EndpointRow | null;
@@ -144,10 +146,25 @@ function eventOf(request: DeliveryRequest): string {
   );
 }
 
-function buildPayload(
-  { request, payloadText: given, lead, now }: PlanInput,
+/** The payload as it stands in the request; null when it is built here, or changed. */
+function givenPayload(
+  { request, text }: PlanInput,
   format: Format,
-): Result<string> {
+): string | null {
+  const { payload, campaignName, customFields } = request;
+  if (payload === undefined || text === undefined) return null;
+  const isChanged =
+    campaignName !== undefined ||
+    customFields !== undefined ||
+    transforms(format, payload);
+  return isChanged ? null : memberText(text, "payload");
+}
+
+function buildPayload(input: PlanInput, format: Format): Result<string> {
+  const given = givenPayload(input, format);
+  if (given !== null) return storablePayload(given);
+  const { lead, now, text } = input;
+  const request = exactRequest(input.request, text);
   let base = request.payload;
   if (request.leadId !== undefined) {
     if (lead === null) return refuse(404, "leadId", "is not a known lead");
@@ -160,10 +177,9 @@ function buildPayload(
     format,
     withOverrides(base, request.campaignName, request.customFields),
   );
-  if (!formatted.ok) return formatted;
-  return given !== undefined && formatted.value === request.payload
-    ? storablePayload(given)
-    : storablePayload(JSON.stringify(formatted.value));
+  return formatted.ok
+    ? storablePayload(JSON.stringify(formatted.value))
+    : formatted;
 }
 
 export function planDelivery(input: PlanInput): Result<PlannedDelivery> {
@@ -174,7 +190,7 @@ export function planDelivery(input: PlanInput): Result<PlannedDelivery> {
   const payload = buildPayload(input, format);
   if (!payload.ok) return payload;
 
-  const key = requestKey(request);
+  const key = requestKey(request, input.text);
   return {
     ok: true,
     value: {

@@ -1,12 +1,11 @@
 // Request bodies: JSON in the charset that the content type names, or none. Some routes also get their body's text.
 import { TextDecoder } from "node:util";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { parseExact } from "../core/exact-json.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** The route passes payloads on: numbers keep their text, and `bodyText` is set. */
-    readsExactly?: boolean;
+    /** The route passes payloads on as they came, so that it needs `bodyText`. */
+    keepsText?: boolean;
   }
   interface FastifyRequest {
     bodyText: string | null;
@@ -59,22 +58,17 @@ function decode(body: Buffer, contentType: string): string {
   }
 }
 
-function parse(text: string, isExact: boolean): unknown {
+function readJson(request: FastifyRequest, body: Buffer): unknown {
+  const text = decode(body, request.headers["content-type"] ?? "");
+  if (request.routeOptions.config.keepsText === true) request.bodyText = text;
   try {
-    return isExact ? parseExact(text) : (JSON.parse(text) as unknown);
+    return JSON.parse(text) as unknown;
   } catch {
     throw new UnreadableBody(
       400,
       "Body is not valid JSON but content-type is set to 'application/json'",
     );
   }
-}
-
-function readJson(request: FastifyRequest, body: Buffer): unknown {
-  const text = decode(body, request.headers["content-type"] ?? "");
-  const isExact = request.routeOptions.config.readsExactly === true;
-  if (isExact) request.bodyText = text;
-  return parse(text, isExact);
 }
 
 /** JSON only. A body may be absent, as it is with retry and cancel, whatever content type a client names. */

@@ -80,13 +80,6 @@ function isLongerThan(text: string, bytes: number): boolean {
   return text.length > bytes || Buffer.byteLength(text) > bytes;
 }
 
-/** The payload as it stands in the text of a request. */
-function payloadTextOf(requestText: string | null): string | undefined {
-  return requestText === null
-    ? undefined
-    : (memberText(requestText, "payload") ?? undefined);
-}
-
 function toReceiptBody({ receipt }: Accepted): ReceiptBody {
   return { status: "success", delivery: receipt };
 }
@@ -98,7 +91,7 @@ export function addSubmitRoutes(
   server.post(
     "/",
     {
-      config: { readsExactly: true },
+      config: { keepsText: true },
       schema: {
         summary: "Send a webhook",
         headers: submitHeaders,
@@ -127,7 +120,7 @@ export function addSubmitRoutes(
       const { body, bodyText } = request;
       const result = await intake.accept(
         key === undefined ? body : { ...body, idempotencyKey: key },
-        body.payload === undefined ? undefined : payloadTextOf(bodyText),
+        bodyText ?? undefined,
       );
       if (!result.ok) return sendRefusal(reply, result.refusal);
       return reply
@@ -143,13 +136,7 @@ export function addSubmitRoutes(
     if (text !== undefined && isLongerThan(text, MAX_REQUEST_BYTES))
       return { ok: false, refusal: ITEM_TOO_LARGE };
     const parsed = deliveryRequest.safeParse(item);
-    if (parsed.success) {
-      const { payload } = parsed.data;
-      return intake.accept(
-        parsed.data,
-        payload === undefined ? undefined : payloadTextOf(text ?? null),
-      );
-    }
+    if (parsed.success) return intake.accept(parsed.data, text);
     const { message, issues } = new InvalidRequest(toIssues(parsed.error));
     return { ok: false, refusal: { status: 422, error: message, issues } };
   }
@@ -158,7 +145,7 @@ export function addSubmitRoutes(
     "/batch",
     {
       bodyLimit: BATCH_BYTES,
-      config: { readsExactly: true },
+      config: { keepsText: true },
       schema: {
         summary: "Send up to 1000 webhooks",
         description: `One bad item harms no other. The body may be ${BATCH_BYTES / 1024 / 1024} MiB, each payload 256 KiB. Idempotency keys are the items' own: \`idempotencyKey\`, not the header.`,
