@@ -34,7 +34,7 @@ begin
       ('leads_for_delivery', 300, 2000), ('endpoints_for_delivery', 300, 1000),
       ('delivery_stats', 1000, 4000),
       ('record_attempts', 300, 8000), ('unfinished_deliveries', 1000, 8000),
-      ('deletions_due', 1000, 8000), ('letters_due', 1000, 8000), ('deletions_checked', 1000, 8000),
+      ('unfinished_of', 300, 8000), ('deletions_due', 1000, 8000), ('letters_due', 1000, 8000), ('deletions_checked', 1000, 8000),
       ('letters_done', 1000, 8000), ('forget_deletions', 1000, 8000), ('cancel_deliveries_of_deleted_endpoint', 1000, 8000)
     ) as limits (name, lock_ms, statement_ms)
     join pg_catalog.pg_proc p on p.proname = limits.name and p.pronamespace = 'public'::regnamespace
