@@ -6,7 +6,8 @@ import { type OwnStream, ownStreamForTest } from "../support/own-stream.ts";
 import { answerWith, receiverForTest } from "../support/test-receiver.ts";
 import { until } from "../support/until.ts";
 
-const env = { CLAIM_IDLE_MS: "1000", DISPATCHER_CONCURRENCY: "20" };
+// With so many slots the share of an endpoint that has not answered yet is more than ten.
+const env = { CLAIM_IDLE_MS: "1000", DISPATCHER_CONCURRENCY: "200" };
 
 const ownStream = (overrides: Record<string, string> = {}) =>
   ownStreamForTest({

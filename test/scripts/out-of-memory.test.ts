@@ -35,6 +35,20 @@ test.each(["success", "retry", "dead", "defer"] as const)(
   },
 );
 
+test("buries an entry, and marks one that runs alone", async () => {
+  const { entryId } = await queue().inFlight("a");
+  const { redis, keys } = queue();
+  await runOutOfMemory();
+  const marks = createMarks(redis, keys, "a");
+  await marks.begin(entryId, true);
+  expect(await marks.find([entryId])).toEqual([{ begun: 1, alone: 1 }]);
+  const burial = { entryId, isDelivered: false, reason: "why" };
+  expect(await queue().consumer("a").bury(burial, 0)).toBe("settled");
+  expect(await queue().waiting()).toEqual([]);
+  expect(await queue().log()).toHaveLength(1);
+  expect(await queue().dead()).toHaveLength(1);
+});
+
 test("holds a hundred retries and leaves the others to their rows in Postgres", async () => {
   const entries = [];
   for (let n = 0; n < 102; n++) entries.push(await queue().inFlight("a"));
@@ -81,20 +95,6 @@ test("a record that is refused for good does not keep the log from draining", as
   expect(await queue().home(entry.deliveryId)).toBeNull();
   const [letter] = await queue().dead();
   expect(letter!.fields).toMatchObject({ kind: "record", reason: "no" });
-});
-
-test("buries an entry, and marks one that runs alone", async () => {
-  const { entryId } = await queue().inFlight("a");
-  const { redis, keys } = queue();
-  await runOutOfMemory();
-  const marks = createMarks(redis, keys, "a");
-  await marks.begin(entryId, true);
-  expect(await marks.find([entryId])).toEqual([{ begun: 1, alone: 1 }]);
-  const burial = { entryId, isDelivered: false, reason: "why" };
-  expect(await queue().consumer("a").bury(burial, 0)).toBe("settled");
-  expect(await queue().waiting()).toEqual([]);
-  expect(await queue().log()).toHaveLength(1);
-  expect(await queue().dead()).toHaveLength(1);
 });
 
 test("reads, admits and keeps entries", async () => {

@@ -22,7 +22,7 @@ async function usage() {
     queue().redis.info("cpu"),
   ]);
   const calls = stats.matchAll(
-    /^cmdstat_(?:eval|evalsha|xreadgroup|xautoclaim|xrevrange|xtrim):calls=(\d+)/gm,
+    /^cmdstat_(?:eval|evalsha|xreadgroup|xpending|xclaim|xrevrange|xtrim):calls=(\d+)/gm,
   );
   const seconds = cpu.matchAll(/^used_cpu_(?:sys|user):([\d.]+)/gm);
   const sum = (matches: Iterable<RegExpMatchArray>) =>

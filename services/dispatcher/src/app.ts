@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { createDatabase, pingDatabase } from "@pipeline/shared/database";
 import type { Logger } from "@pipeline/shared/logger";
-import { createLoop } from "@pipeline/shared/loop";
+import { abortableSleep, createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createConsumer } from "@pipeline/shared/queue/consumer";
@@ -41,7 +41,7 @@ import { createResolver } from "./dns/resolver.ts";
 import { createMetrics } from "./metrics.ts";
 import { createRecorder } from "./recording/recorder.ts";
 import { createShutdown } from "./shutdown.ts";
-import { createAdmit } from "./taking/admit.ts";
+import { type Admit, createAdmit } from "./taking/admit.ts";
 import { createBegin } from "./taking/begin.ts";
 import { createClaims } from "./taking/claims.ts";
 import { createConsume } from "./taking/consume.ts";
@@ -147,7 +147,6 @@ export function createApp(config: Config, logger: Logger) {
       ? unlimited
       : createLimiter({ limits, ratePerSecond, logger, now: monotonic });
   const permits = createPermits({
-    slots: concurrency,
     traffic,
     limiter,
     deliver: createBegin({
@@ -205,7 +204,7 @@ export function createApp(config: Config, logger: Logger) {
     summarizedAt = monotonic();
     if (summary !== null) logger.info(summary, "worker.metrics");
   };
-  const guardedAdmit: typeof admit = (...args) => {
+  const admitAndNote: Admit = (...args) => {
     guard.noteRead();
     return admit(...args);
   };
@@ -220,16 +219,18 @@ export function createApp(config: Config, logger: Logger) {
       random,
     }),
     runAlone: createRunAlone({
+      concurrency,
       claimIdleMs,
       attemptTimeoutMs: config.attemptTimeoutMs,
       queue,
       marks: createMarks(commands, keys, consumer),
       permits,
-      admit: guardedAdmit,
+      admit: admitAndNote,
       settler,
       logger,
       now: monotonic,
       random,
+      sleep: abortableSleep,
     }),
     limiter,
     permits: {
@@ -237,7 +238,7 @@ export function createApp(config: Config, logger: Logger) {
       free: () =>
         Math.min(permits.free(), guard.mostInFlight() - permits.running()),
     },
-    admit: guardedAdmit,
+    admit: admitAndNote,
     now: monotonic,
   });
   const consuming = loop(

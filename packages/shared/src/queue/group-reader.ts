@@ -38,7 +38,7 @@ export interface GroupReader {
   take: (orphans: Orphan[], idleMs: number) => Promise<StreamEntry[]>;
   /** The same for one of them, but neither reads it nor counts as a read. Whether it is ours now. */
   takeUnread: (entryId: string, idleMs: number) => Promise<boolean>;
-  /** Both in one: takes over up to `count` entries that nobody has touched for `idleMs`. */
+  /** Both in one: takes over up to `count` entries, fewer when they are large, that nobody has touched for `idleMs`. */
   claim: (count: number, idleMs: number) => Promise<StreamEntry[]>;
   /** The usual size of an entry of this stream, in bytes. */
   typicalBytes: () => number;
@@ -69,11 +69,11 @@ export function createGroupReader(
   group: string,
 ): GroupReader {
   const removeConsumer = keyScript(commands, "remove-consumer");
+  let scanFrom = "-";
   const createGroup = keyScript(commands, "create-group");
   const readSize = createReadSize();
   const learn = (entries: readonly [string, string[]][]) =>
     readSize.learn(entries.map(([, fields]) => sizeOfFields(fields)));
-  let scanFrom = "-";
 
   async function prepare(): Promise<void> {
     await createGroup(stream, group);
@@ -125,8 +125,11 @@ export function createGroupReader(
       return rows.map(([entryId, , , timesRead]) => ({ entryId, timesRead }));
     });
 
-  const takeSome: GroupReader["take"] = (wanted, idleMs) =>
-    orRecover(async () => {
+  async function takePart(
+    wanted: Orphan[],
+    idleMs: number,
+  ): Promise<StreamEntry[]> {
+    return orRecover(async () => {
       const reply = (await commands.xclaim(
         stream,
         group,
@@ -134,8 +137,9 @@ export function createGroupReader(
         Math.ceil(idleMs),
         ...wanted.map(({ entryId }) => entryId),
       )) as ([string, string[]] | null)[];
-      const taken = new Map(reply.filter((entry) => entry !== null));
-      learn([...taken]);
+      const entries = reply.filter((entry) => entry !== null);
+      learn(entries);
+      const taken = new Map(entries);
       const missing = wanted.filter(({ entryId }) => !taken.has(entryId));
       await forgetDeleted(missing.map(({ entryId }) => entryId));
       return wanted.flatMap(({ entryId, timesRead }) => {
@@ -145,14 +149,15 @@ export function createGroupReader(
           : [{ entryId, fields, timesRead: timesRead + 1 }];
       });
     });
+  }
 
   const take: GroupReader["take"] = async (wanted, idleMs) => {
     const taken: StreamEntry[] = [];
-    // Large entries are taken over a few at a time.
-    for (let start = 0; start < wanted.length;) {
-      const some = wanted.slice(start, start + readSize.fit(wanted.length));
-      taken.push(...(await takeSome(some, idleMs)));
-      start += some.length;
+    // Large entries are taken a few at a time.
+    for (let rest = wanted; rest.length > 0;) {
+      const part = rest.slice(0, Math.max(1, readSize.fit(rest.length)));
+      taken.push(...(await takePart(part, idleMs)));
+      rest = rest.slice(part.length);
     }
     return taken;
   };
@@ -160,7 +165,6 @@ export function createGroupReader(
   return {
     prepare,
     recover,
-    typicalBytes: readSize.typicalBytes,
     orphans,
     take,
     takeUnread: async (entryId, idleMs) => {
@@ -174,6 +178,7 @@ export function createGroupReader(
       );
       return taken.length > 0;
     },
+    typicalBytes: readSize.typicalBytes,
     read: (count, waitMs) =>
       orRecover(async () => {
         const reply = (await blocking.xreadgroup(
@@ -196,7 +201,8 @@ export function createGroupReader(
           timesRead: 1,
         }));
       }),
-    claim: async (count, idleMs) => take(await orphans(count, idleMs), idleMs),
+    claim: async (count, idleMs) =>
+      take(await orphans(readSize.fit(count), idleMs), idleMs),
     pending: () =>
       orRecover(async () => {
         const rows = (await commands.xpending(

@@ -338,14 +338,30 @@ test("now and then a round takes over what another left before it reads", async 
   await run();
   expect(asked.slice(2)).toEqual([["claim", 500, CLAIM_IDLE_MS]]);
   await run();
-  expect(asked.slice(3)).toEqual([["read", 500, 1500]]);
+  expect(asked.slice(3)).toEqual([
+    ["claim", 500, CLAIM_IDLE_MS],
+    ["read", 500, 1500],
+  ]);
   pass(1500);
   await run();
-  expect(asked.slice(4)).toEqual([
+  expect(asked.slice(5)).toEqual([
     ["claim", 500, CLAIM_IDLE_MS],
     ["read", 500, 1500],
   ]);
   expect(recorded).toEqual([["b-0"], ["a-0"]]);
+});
+
+test("a claim is followed by another at once, until one finds nothing", async () => {
+  const full = Array.from({ length: 500 }, (_, n) => entry(`${n}`));
+  const { run, asked, pass } = setUp({ claims: [full, [entry("a")], []] });
+  pass(1500);
+  for (let n = 0; n < 3; n++) await run();
+  expect(asked.map(([name]) => name)).toEqual([
+    "claim",
+    "claim",
+    "claim",
+    "read",
+  ]);
 });
 
 const ID = "8f4c2d0e-9a53-4c39-bb9c-0a8a1f4a5a11";
@@ -464,17 +480,4 @@ test("a batch that a gateway finds too large goes through in halves", async () =
   await run();
   expect(recorded.flat()).toEqual(many.map(({ entryId }) => entryId));
   expect(setAside).toEqual([]);
-});
-
-test("a full claim is followed by another at once, until one is not full", async () => {
-  const full = Array.from({ length: 500 }, (_, n) => entry(`${n}`));
-  const { run, asked, pass } = setUp({ claims: [full, full, [entry("a")]] });
-  pass(1500);
-  for (let n = 0; n < 4; n++) await run();
-  expect(asked.map(([name]) => name)).toEqual([
-    "claim",
-    "claim",
-    "claim",
-    "read",
-  ]);
 });

@@ -176,9 +176,9 @@ export function createRecorder(options: RecorderOptions) {
   async function next(): Promise<LogEntry[]> {
     if (now() - claimedAt >= CLAIM_INTERVAL_MS) {
       const claimed = await records.claim(BATCH_ENTRIES, claimIdleMs);
-      // A full claim: there is probably more.
-      if (claimed.length < BATCH_ENTRIES) claimedAt = now();
+      // There may be more, so the next round claims again.
       if (claimed.length > 0) return claimed;
+      claimedAt = now();
     }
     return records.read(BATCH_ENTRIES, CLAIM_INTERVAL_MS);
   }

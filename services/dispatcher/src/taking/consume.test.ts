@@ -73,8 +73,6 @@ function setUp(options: {
         calls.push(["waitFor", count, timeoutMs]);
         free = options.freeAfterWait ?? free;
       },
-      isIdle: () => free === concurrency,
-      waitForIdle: async () => undefined,
       offer: () => undefined,
       has: () => false,
       heldFor: () => [],

@@ -46,7 +46,6 @@ function setUp(slots: number, failsToWait = false) {
     isFresh: () => true,
   };
   const permits = createPermits({
-    slots,
     traffic: createTraffic<Work>(slots, createShare(slots)),
     limiter,
     deliver: (permit) =>

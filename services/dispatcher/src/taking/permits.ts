@@ -21,10 +21,6 @@ export interface Permits {
   free: () => number;
   /** Resolves when `count` slots are free, after `timeoutMs`, or when stopping. */
   waitFor: (count: number, timeoutMs: number) => Promise<void>;
-  /** Nothing runs, also not aside, and nothing is parked. */
-  isIdle: () => boolean;
-  /** Resolves when idle, after `timeoutMs`, or when stopping. */
-  waitForIdle: (timeoutMs: number) => Promise<void>;
   /**
    * Starts the work, parks it or sends it to its waiting list. A token for it is at hand. With `mustRun` it starts whatever
    * its endpoint's share says.
@@ -41,7 +37,6 @@ export interface Permits {
 }
 
 export interface PermitsOptions {
-  slots: number;
   traffic: Traffic<Work>;
   limiter: Limiter;
   /** Sends and settles. Rejects when the entry could not be settled; it then stays pending in Redis. */
@@ -56,22 +51,13 @@ export interface PermitsOptions {
 }
 
 export function createPermits(options: PermitsOptions): Permits {
-  const { slots, traffic, limiter, deliver, wait, onRoom } = options;
+  const { traffic, limiter, deliver, wait, onRoom } = options;
   const { logger, signal, now } = options;
-  let waiter: { isMet: () => boolean; resolve: () => void } | undefined;
-  const isIdle = () => traffic.running() === 0 && traffic.free() >= slots;
+  let waiter: { count: number; resolve: () => void } | undefined;
 
-  function waitUntil(isMet: () => boolean, timeoutMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        waiter = undefined;
-        resolve();
-      };
-      const timer = setTimeout(done, timeoutMs);
-      waiter = { isMet, resolve: done };
-      if (isMet() || signal.aborted) done();
-    });
+  function endWait(): void {
+    if (waiter !== undefined && traffic.free() >= waiter.count)
+      waiter.resolve();
   }
 
   function createPermit(work: Work, token: number): Permit {
@@ -94,7 +80,7 @@ export function createPermits(options: PermitsOptions): Permits {
         for (const placement of traffic.leave(work, now(), health))
           carryOut(placement, 0);
         onRoom(work.endpoint);
-        if (waiter?.isMet() === true) waiter.resolve();
+        endWait();
       },
     };
   }
@@ -141,15 +127,22 @@ export function createPermits(options: PermitsOptions): Permits {
     running: traffic.running,
     has: traffic.has,
     waitFor: (count, timeoutMs) =>
-      waitUntil(() => traffic.free() >= count, timeoutMs),
-    isIdle,
-    waitForIdle: (timeoutMs) => waitUntil(isIdle, timeoutMs),
+      new Promise((resolve) => {
+        const done = () => {
+          clearTimeout(timer);
+          waiter = undefined;
+          resolve();
+        };
+        const timer = setTimeout(done, timeoutMs);
+        waiter = { count, resolve: done };
+        if (traffic.free() >= count || signal.aborted) done();
+      }),
     offer: (work, mustRun = false) =>
       carryOut(traffic.offer(work, now(), mustRun), 1),
     heldFor: (ms) => traffic.heldSince(now() - ms),
     sweep: () => {
       for (const placement of traffic.sweep(now())) carryOut(placement, 0);
-      if (waiter?.isMet() === true) waiter.resolve();
+      endWait();
     },
     dropParked: traffic.dropParked,
   };

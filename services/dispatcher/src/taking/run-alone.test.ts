@@ -48,6 +48,7 @@ function setUp({
   const isRunning = () => running !== undefined && running.until > now;
   const free = () => SLOTS - (busyUntil > now ? 2 : 0) - (isRunning() ? 1 : 0);
   const runAlone = createRunAlone({
+    concurrency: SLOTS,
     claimIdleMs: IDLE_MS,
     attemptTimeoutMs: ATTEMPT_TIMEOUT_MS,
     now: () => now,
@@ -82,13 +83,14 @@ function setUp({
         own.delete(entryId);
       },
     },
+    sleep: async (ms) => {
+      now += ms;
+      if (now - begunAt >= stopAfterMs) stopping.abort();
+    },
     permits: {
-      isIdle: () => free() === SLOTS,
+      free,
       has: (entryId) => isRunning() && running?.entryId === entryId,
-      waitForIdle: async (ms) => {
-        now += ms;
-        if (now - begunAt >= stopAfterMs) stopping.abort();
-      },
+      running: () => SLOTS - free(),
     },
     admit: async ([entry], tokens, _takenAt, _signal, verdict) => {
       steps.push(

@@ -1,8 +1,8 @@
 // An entry that is read for the third time may be what its readers died of, or it was only in flight beside it. So it is
 // started with nothing else in flight, and a death counts against it only then:
 //
-//   1  nothing is read until nothing is in flight, or until the limit
-//   2  the run is marked in Redis, as alone if nothing is in flight, and the entry is taken over and started
+//   1  nothing is read until all slots are free, or until the limit
+//   2  the run is marked in Redis, as alone if the slots are free, and the entry is taken over and started
 //   3  nothing is read until it has ended, or until the limit; then the mark is taken back, for this dispatcher lives
 //   4  everything else gets as much time as it has lost, before the next such entry has its turn
 //
@@ -11,7 +11,6 @@
 // that what kills late, or while others hang, is found out too: after 5 deaths as a rule, after 10 if attempts take up to 30 s.
 // Not chosen: a process of its own for such entries, since then it would not be the dispatcher that dies; and running them
 // beside others, since then each would be guilty of what kills for the first or the second time beside it.
-import { abortableSleep } from "@pipeline/shared/loop";
 import type { Logger } from "@pipeline/shared/logger";
 import type { Consumer } from "@pipeline/shared/queue/consumer";
 import type { Orphan, StreamEntry } from "@pipeline/shared/queue/group-reader";
@@ -36,35 +35,41 @@ const BEYOND_ATTEMPT_MS = 2000;
 const MOST_DEATHS_ALONE = 3;
 const VERDICT = `crash_loop: its dispatcher died ${MOST_DEATHS_ALONE} times while nothing else was in flight`;
 const LOOKED_AT = 100;
-const LONGEST_SLICE_MS = 100;
+const POLL_MS = 20;
 const REPEAT_PAUSE_MS = 500;
 
 export interface RunAloneOptions {
+  concurrency: number;
   claimIdleMs: number;
   attemptTimeoutMs: number;
   queue: Pick<Consumer, "take" | "takeUnread">;
   marks: Marks;
-  permits: Pick<Permits, "isIdle" | "has" | "waitForIdle">;
+  permits: Pick<Permits, "free" | "has" | "running">;
   admit: Admit;
   settler: Pick<Settler, "bury">;
   logger: Logger;
   now: () => number;
   random: () => number;
+  /** Resolves early when the signal aborts. */
+  sleep: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
 export function createRunAlone(options: RunAloneOptions): RunAlone {
-  const { claimIdleMs, queue, marks, permits, admit } = options;
-  const { settler, logger, now, random } = options;
+  const { concurrency, claimIdleMs, queue, marks, permits, admit } = options;
+  const { settler, logger, now, random, sleep } = options;
   const longestLimitMs = options.attemptTimeoutMs + BEYOND_ATTEMPT_MS;
   /** Runs that have outlasted their limit. */
   const unended = new Set<string>();
   let othersUntil = -Infinity;
 
+  // Slots may be free although attempts run that do not count, and taken although nothing runs.
+  const isIdle = () => permits.running() === 0 && permits.free() >= concurrency;
+
   /** Until nothing is in flight here, at most for `ms`. */
   async function untilIdle(ms: number, signal: AbortSignal): Promise<void> {
     const endAt = now() + ms;
-    while (!permits.isIdle() && !signal.aborted && now() < endAt)
-      await permits.waitForIdle(Math.min(endAt - now(), LONGEST_SLICE_MS));
+    while (!isIdle() && !signal.aborted && now() < endAt)
+      await sleep(Math.min(endAt - now(), POLL_MS), signal);
   }
 
   /** Whoever died alone the fewest times comes first, so that dispatchers that are killed for other reasons convict nobody. */
@@ -104,7 +109,7 @@ export function createRunAlone(options: RunAloneOptions): RunAlone {
       } catch (err) {
         if (signal.aborted) throw err;
         logger.debug({ err }, "mark.repeated");
-        await abortableSleep(REPEAT_PAUSE_MS, signal);
+        await sleep(REPEAT_PAUSE_MS, signal);
       }
     }
   }
@@ -134,7 +139,7 @@ export function createRunAlone(options: RunAloneOptions): RunAlone {
     const limitMs = Math.min(SHORTEST_LIMIT_MS * 2 ** begun, longestLimitMs);
     await untilIdle(limitMs, signal);
     if (signal.aborted) return;
-    const isAlone = permits.isIdle();
+    const isAlone = isIdle();
     let isTaken = false;
     try {
       isTaken = await takeOver(suspect, isAlone, start);
