@@ -123,22 +123,28 @@ create table if not exists webhook_private.delivery_counts (
   deliveries bigint not null
 );
 
+-- date_bin refuses what is further away than an interval can be, and no write may fail for being counted.
+create or replace function webhook_private.period_of(changed_at timestamptz)
+returns timestamptz language sql immutable as $$
+  select date_bin('10 minutes', least(changed_at, '9999-01-01'), 'epoch');
+$$;
+
 create or replace function webhook_private.count_deliveries_of_statement()
 returns trigger language plpgsql security definer set search_path = '' as $$
 begin
   if tg_op = 'INSERT' then
     insert into webhook_private.delivery_counts
-    select status, date_bin('10 minutes', updated_at, 'epoch'), count(*) from new_rows group by 1, 2;
+    select status, webhook_private.period_of(updated_at), count(*) from new_rows group by 1, 2;
   elsif tg_op = 'UPDATE' then
     insert into webhook_private.delivery_counts
     select status, period, sum(deliveries) from (
-      select status, date_bin('10 minutes', updated_at, 'epoch') as period, count(*) as deliveries from new_rows group by 1, 2
+      select status, webhook_private.period_of(updated_at) as period, count(*) as deliveries from new_rows group by 1, 2
       union all
-      select status, date_bin('10 minutes', updated_at, 'epoch'), -count(*) from old_rows group by 1, 2
+      select status, webhook_private.period_of(updated_at), -count(*) from old_rows group by 1, 2
     ) change group by 1, 2 having sum(deliveries) <> 0;
   elsif tg_op = 'DELETE' then
     insert into webhook_private.delivery_counts
-    select status, date_bin('10 minutes', updated_at, 'epoch'), -count(*) from old_rows group by 1, 2;
+    select status, webhook_private.period_of(updated_at), -count(*) from old_rows group by 1, 2;
   else
     delete from webhook_private.delivery_counts;
   end if;
@@ -162,7 +168,7 @@ create or replace trigger forget_deliveries after truncate on public.webhook_del
 delete from webhook_private.delivery_counts;
 insert into webhook_private.delivery_counts
 select status, case when updated_at < now() - interval '25 hours' then '-infinity'
-  else date_bin('10 minutes', updated_at, 'epoch') end, count(*)
+  else webhook_private.period_of(updated_at) end, count(*)
 from public.webhook_deliveries group by 1, 2;
 
 -- What the retry-scheduler calls every minute, to keep questions quick. Sums up the rows of delivery_counts once there are some

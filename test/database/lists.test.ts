@@ -121,7 +121,7 @@ async function figures({ client }: OwnDatabase) {
   );
   const counted = await client.query(
     `select status, count(*)::int as total, (count(*) filter (
-       where date_bin('10 minutes', updated_at, 'epoch') > now() - interval '24 hours 10 minutes'))::int as last_24_hours
+       where date_bin('10 minutes', least(updated_at, '9999-01-01'), 'epoch') > now() - interval '24 hours 10 minutes'))::int as last_24_hours
      from webhook_deliveries group by status order by status`,
   );
   return { kept: rows, counted: counted.rows };
@@ -157,6 +157,9 @@ test("the figures follow every change of rows, folded or not", async () => {
     ],
     ["update webhook_deliveries set status = 'success' where false"],
     ["delete from webhook_deliveries where status = 'failed'"],
+    [
+      "insert into webhook_deliveries (payload, updated_at) select '{}', at::timestamptz from unnest(array['infinity', '-infinity', '4713-01-01 BC', '294276-12-31']) at",
+    ],
     ["truncate webhook_deliveries cascade"],
     ["insert into webhook_deliveries (payload) values ('{}')"],
   ];

@@ -5,7 +5,7 @@ import { Redis } from "ioredis";
 import { expect, inject, onTestFinished, test } from "vitest";
 import { createProcesses } from "../support/processes.ts";
 
-const SECONDS = 8;
+const SECONDS = 15; // three calls of the promote script
 
 test("one process of each service makes Redis execute fewer than ten commands a second", async () => {
   // A stack of its own: the rows that other tests leave behind are work for this one's reconcile.
@@ -38,5 +38,6 @@ test("one process of each service makes Redis execute fewer than ten commands a 
   })).filter(({ command, count }) => command !== "info" && count > 0);
   const perSecond = made.reduce((sum, { count }) => sum + count, 0) / SECONDS;
   const list = made.map(({ command, count }) => `${command} ${count}`);
+  console.log(`${perSecond} commands/s: ${list.join(", ")}`);
   expect(perSecond, list.join(", ")).toBeLessThan(10);
 });

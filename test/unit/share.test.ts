@@ -94,4 +94,4 @@ test("over thousands of random steps nothing is lost from the counts, and all is
     ),
     { numRuns: 100 },
   );
-});
+}, 60_000);

@@ -3,8 +3,10 @@
 // while calls are quick.
 import { isTooLarge } from "./database-fault.ts";
 import { hasCode } from "./errors.ts";
-import { BATCH_BYTES, splitBySize } from "./queue/batch-size.ts";
+import { splitBySize } from "./queue/batch-size.ts";
 
+/** A larger call would keep the database busy for longer than a request may wait. */
+const MOST_BYTES = 2 * 1024 * 1024;
 /** Small records never go one by one because of their size. */
 const LEAST_BYTES = 64 * 1024;
 const QUICK_MS = 1000;
@@ -37,10 +39,10 @@ export interface UploadSize {
 
 /** `now` in ms. */
 export function createUploadSize(now: () => number): UploadSize {
-  let bytes = BATCH_BYTES;
+  let bytes = MOST_BYTES;
   let failedAt = -Infinity;
   const resize = (factor: number) => {
-    bytes = Math.min(BATCH_BYTES, Math.max(LEAST_BYTES, bytes * factor));
+    bytes = Math.min(MOST_BYTES, Math.max(LEAST_BYTES, bytes * factor));
   };
   const learn: UploadSize["learn"] = (tookMs, error) => {
     if (error !== null) {

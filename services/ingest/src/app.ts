@@ -33,6 +33,7 @@ import { createIntake } from "./intake.ts";
 import { createCancel } from "./cancel.ts";
 import { createReplayAll } from "./replay-all.ts";
 import { createResend } from "./resend.ts";
+import { createSlowNames } from "./slow-names.ts";
 import { createThrottledWarning } from "./throttled-warning.ts";
 import { createUnsure } from "./unsure.ts";
 
@@ -88,6 +89,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     now,
   });
   const held = createHeldRows();
+  const slow = createSlowNames();
   const uploads = createUploadSize(now);
   const writes = createDeliveryWrites(forWrites.client, createGate());
   const intake = createIntake({
@@ -97,11 +99,13 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
         create: (planned) => uploads.run(() => creations.create(planned)),
       },
       held,
+      slow,
       unsure,
       now,
     }),
     uploads,
     held,
+    slow,
     writes: creations,
     queue,
     sealer: createSealer(config.encryptionKey),

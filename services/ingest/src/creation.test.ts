@@ -4,6 +4,7 @@ import type { CreatedRow } from "./adapters/delivery-rows.ts";
 import { createHeldRows } from "./core/held-rows.ts";
 import type { PlannedDelivery } from "./core/plan-delivery.ts";
 import { createCreation } from "./creation.ts";
+import { createSlowNames } from "./slow-names.ts";
 
 const unanswered = new PipelineError("DATABASE_UNAVAILABLE", "no answer", {
   contact: "unanswered",
@@ -36,14 +37,18 @@ function setUp(answer: (ids: string[], call: number) => Error | null) {
   const calls: string[][] = [];
   const unsure: [string, boolean][] = [];
   const held = createHeldRows();
+  const state = { callMs: 0, passedMs: 0 };
+  const now = () => performance.now() + state.passedMs;
   const create = createCreation({
     held,
-    now: () => performance.now(),
+    slow: createSlowNames(),
+    now,
     unsure: { add: (id, hasKey) => unsure.push([id, hasKey]) },
     writes: {
       create: async (planned) => {
         const ids = planned.map(({ delivery }) => delivery.id);
         calls.push(ids);
+        state.passedMs += state.callMs;
         const error = answer(ids, calls.length);
         if (error !== null) throw error;
         return ids.map((id) => ({ id, creation: "created" }) as CreatedRow);
@@ -58,7 +63,7 @@ function setUp(answer: (ids: string[], call: number) => Error | null) {
       return code === "DATABASE_REFUSED" ? "refused" : contact;
     });
   };
-  return { run, calls, unsure, held };
+  return { run, calls, unsure, held, state, now };
 }
 
 test("what was not answered is asked again under the same ids, and counts as created then", async () => {
@@ -124,6 +129,24 @@ test("a probe is tried although its lead rests, and frees it when it goes throug
   expect(await run([plan("a", "l")])).toEqual(["answered"]);
   expect(await run([plan("b", "l")], true)).toEqual(["b"]);
   expect(await run([plan("c", "l")])).toEqual(["c"]);
+});
+
+test("a lead whose commits are slow is tried alone until they are not", async () => {
+  const { run, held, state, now } = setUp(() => null);
+  state.callMs = 4000;
+  expect(await run([plan("a", "slow"), plan("b", "beside it")])).toEqual([
+    "a",
+    "b",
+  ]);
+  for (const lead of ["lead slow", "lead beside it"])
+    expect(held.enter([lead], now())).toBe("probe");
+  await run([plan("c", "slow")], true);
+  expect(held.enter(["lead slow"], now())).toBe("held");
+  state.callMs = 10;
+  state.passedMs += 1000;
+  await run([plan("d", "slow"), plan("e", "beside it")], true);
+  expect(held.enter(["lead beside it"], now())).toBe("free");
+  expect(held.enter(["lead slow"], now())).toBe("free");
 });
 
 test("a fault in the middle keeps what was stored before it", async () => {

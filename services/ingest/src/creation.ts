@@ -15,6 +15,7 @@ import type {
 } from "./adapters/delivery-rows.ts";
 import type { HeldRows } from "./core/held-rows.ts";
 import type { PlannedDelivery } from "./core/plan-delivery.ts";
+import type { SlowNames } from "./slow-names.ts";
 import type { Unsure } from "./unsure.ts";
 
 /** How long locked rows are looked for. A call waits 0.3 s for a lock, and a batch of 500 takes four calls in a row. */
@@ -23,11 +24,16 @@ const ISOLATE_MS = 4000;
 const ASK_MS = 8000;
 const ASK_SILENT_MS = 5000;
 const ASK_PAUSE_MS = 100;
+/** A creation takes some 10 ms. From here on others of the same lead wait for it. */
+const IN_FLIGHT_SLOW_MS = 250;
+/** A lead or key whose call took this long is tried alone for a while: its commits may be slow, and keep a connection each. */
+const SLOW_MS = 2000;
 const LOCK_NOT_AVAILABLE = "55P03";
 
 export interface CreationOptions {
   writes: Pick<DeliveryCreations, "create">;
   held: HeldRows;
+  slow: Pick<SlowNames, "enter">;
   unsure: Pick<Unsure, "add">;
   now: () => number;
 }
@@ -62,7 +68,7 @@ const lockedByOthers = () =>
   );
 
 export function createCreation(options: CreationOptions): Create {
-  const { writes, held, unsure, now } = options;
+  const { writes, held, slow, unsure, now } = options;
 
   /** Rejects when the time is over; the call goes on unheard. */
   async function within<Value>(ms: number, call: Promise<Value>) {
@@ -136,12 +142,24 @@ export function createCreation(options: CreationOptions): Create {
     }
 
     const isLate = () => elapsed() >= (unknown.size > 0 ? ASK_MS : ISOLATE_MS);
-    const isolated = await isolateRefused(planned, run, { isLate });
+    let leave = () => undefined as void;
+    const timer = setTimeout(() => {
+      leave = slow.enter(planned.flatMap(namesOf), planned.length === 1);
+    }, IN_FLIGHT_SLOW_MS);
+    const isolated = await isolateRefused(planned, run, { isLate }).finally(
+      () => {
+        clearTimeout(timer);
+        leave();
+      },
+    );
+    const isSlow = elapsed() >= SLOW_MS;
     return isolated.map((entry) => {
       const { item } = entry;
+      if (isSlow && planned.length === 1) held.found(namesOf(item), now());
+      else if (isSlow) held.suspect(namesOf(item), now());
       const error = "refused" in entry ? entry.refused : entry.result;
       if (!(error instanceof Error)) {
-        if (isProbe) held.released(namesOf(item));
+        if (isProbe && !isSlow) held.released(namesOf(item));
         return { item, result: error as CreatedRow };
       }
       // A refusal is an answer of its own: the row is not there.

@@ -7,6 +7,7 @@ import type { PlannedDelivery } from "./core/plan-delivery.ts";
 import { createHeldRows } from "./core/held-rows.ts";
 import { createCreation } from "./creation.ts";
 import { createIntake } from "./intake.ts";
+import { createSlowNames } from "./slow-names.ts";
 
 const logger = createLogger("test", "silent");
 
@@ -47,6 +48,7 @@ function setUp() {
     );
   };
   const held = createHeldRows();
+  const slow = createSlowNames();
   const unsure: string[] = [];
   const intake = createIntake({
     lookups: {
@@ -57,8 +59,10 @@ function setUp() {
       endpoint: () => Promise.resolve(null),
     },
     held,
+    slow,
     create: createCreation({
       held,
+      slow,
       now: () => performance.now(),
       unsure: {
         add: (id, hasKey) => {

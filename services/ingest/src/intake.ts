@@ -35,6 +35,7 @@ import {
 } from "./core/refusal.ts";
 import { type Create, namesOf } from "./creation.ts";
 import { createRepeats } from "./repeats.ts";
+import type { SlowNames } from "./slow-names.ts";
 import type { Warn } from "./throttled-warning.ts";
 
 const FLUSH_ITEMS = 500;
@@ -48,6 +49,8 @@ const PARTIAL_FLUSHES_AT_ONCE = 2;
  */
 const SLOW_FLUSH_MS = 250;
 const SLOW_FLUSHES_AT_ONCE = 16;
+/** For a slow creation of the same lead, or under the same key. */
+const SLOW_WAIT_MS = 2000;
 /** The lead was deleted after it was looked up. */
 const FOREIGN_KEY_VIOLATION = "23503";
 
@@ -61,6 +64,7 @@ export interface IntakeOptions {
   lookups: Lookups;
   create: Create;
   held: HeldRows;
+  slow: Pick<SlowNames, "free">;
   /** Of the calls that `create` makes. */
   uploads: Pick<UploadSize, "split">;
   writes: Pick<DeliveryCreations, "firstOfKeys">;
@@ -92,7 +96,8 @@ function accepted(row: CreatedRow): Result<Accepted> {
 }
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { lookups, create, held, writes, uploads, queue, sealer } = options;
+  const { lookups, create, held, slow, writes, uploads, queue, sealer } =
+    options;
   const { maxAttempts, logger, warn } = options;
 
   /** Why there is no row: the database is away, slow or locked, or it has refused this one. */
@@ -230,7 +235,10 @@ export function createIntake(options: IntakeOptions): Intake {
   }
 
   async function add(plan: PlannedDelivery): Promise<Result<Accepted>> {
-    switch (held.enter(namesOf(plan), performance.now())) {
+    const names = namesOf(plan);
+    if (!(await slow.free(names, SLOW_WAIT_MS)))
+      return { ok: false, refusal: HELD };
+    switch (held.enter(names, performance.now())) {
       case "free":
         return batcher.add(plan);
       case "probe":

@@ -51,14 +51,13 @@ export function createDeletions(options: DeletionOptions) {
     const unfinished = new Set(
       held.length === 0 ? [] : await rows.unfinished(held),
     );
-    await Promise.all(
+    return Promise.all(
       results.map(async (result, index) => {
-        if (result.kind !== "held") return;
+        if (result.kind !== "held") return result.kind === "closed";
         const isWanted = unfinished.has(ids[index]!);
-        await result.hold.letGo(isWanted ? "kept" : "removed");
+        return result.hold.letGo(isWanted ? "kept" : "removed");
       }),
     );
-    return results.map(({ kind }) => kind === "held");
   }
 
   async function clearDeliveries(deliveries: Deletion[]): Promise<void> {

@@ -47,11 +47,11 @@ function setUp() {
 const count = (calls: string[], name: string) =>
   calls.filter((call) => call === name).length;
 
-test("asks a cheap question while nothing is due, and looks for lost data every three seconds", async () => {
+test("asks a cheap question while nothing is due, and looks for lost data every five seconds", async () => {
   const { calls, runFor } = setUp();
   await runFor(60_000);
-  expect(count(calls, "promote")).toBeLessThanOrEqual(21);
-  expect(count(calls, "epoch missing")).toBeGreaterThanOrEqual(18);
+  expect(count(calls, "promote")).toBeLessThanOrEqual(13);
+  expect(count(calls, "epoch missing")).toBeGreaterThanOrEqual(11);
   expect(count(calls, "first")).toBeLessThanOrEqual(241);
 });
 

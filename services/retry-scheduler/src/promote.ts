@@ -6,8 +6,8 @@ import type { Retries } from "@pipeline/shared/queue/retries";
 const LIMIT = 500;
 /** Another process may schedule a retry that is due before the next one known here. */
 const LONGEST_WAIT_MS = 250;
-/** The script alone sees that Redis has lost its data, and that its clock was set. */
-const LONGEST_WITHOUT_SCRIPT_MS = 3000;
+/** The script alone sees that Redis has lost its data, that its clock was set, and which tombstones have expired. */
+const LONGEST_WITHOUT_SCRIPT_MS = 5000;
 
 export interface PromoteOptions {
   retries: Pick<Retries, "first" | "promote">;

@@ -27,6 +27,20 @@ export const nth = <Item>(items: Iterable<Item>, n: number): Item => {
   return list.at(-1 - (n % list.length))!;
 };
 
+/** Puts it into the waiting list, in front of the others when it has been there before. */
+export function putInLine(
+  model: Model,
+  deliveryId: string,
+  attempt: number,
+  isFirst = false,
+): void {
+  if (isFirst) model.line.unshift(deliveryId);
+  else model.line.push(deliveryId);
+  model.isInLine = true;
+  model.unfinished.add(deliveryId);
+  model.homes.set(deliveryId, { kind: "waiting", attempt });
+}
+
 export function addEntry(
   model: Model,
   entryId: string,

@@ -1,10 +1,17 @@
 // What dispatchers do with the entries they read.
 import { expect } from "vitest";
 import { fieldsOf } from "../../support/queue.ts";
-import { addEntry, command, nth } from "./command.ts";
+import { addEntry, command, nth, putInLine } from "./command.ts";
 import { homeText } from "./model.ts";
 
-export const KINDS = ["success", "retry", "dead", "defer"] as const;
+export const KINDS = [
+  "success",
+  "retry",
+  "dead",
+  "defer",
+  "wait",
+  "rewait",
+] as const;
 
 export const read = (consumer: string, count: number) =>
   command(`read(${consumer}, ${count})`, async (model, queue) => {
@@ -81,10 +88,16 @@ export const settle = (
         n,
       );
       const next = kind === "retry" ? attempt + 1 : attempt;
+      const isPut = kind === "wait" || kind === "rewait";
       const result = await queue.settleOne(
         consumer,
         { entryId, deliveryId },
-        { kind, attempt, fields: fieldsOf(deliveryId, next) },
+        {
+          kind,
+          attempt,
+          fields: fieldsOf(deliveryId, next),
+          ...(isPut ? { record: null } : {}),
+        },
       );
       const entry = model.entries.get(entryId);
       const home = model.homes.get(deliveryId);
@@ -106,6 +119,8 @@ export const settle = (
       model.entries.delete(entryId);
       if (isLate && home?.kind === "entry") model.entries.delete(home.entryId);
       if (isLate && letter !== undefined) model.dead.delete(letter);
+      if (isPut)
+        return putInLine(model, deliveryId, attempt, kind === "rewait");
       const logged = (await queue.log()).at(-1)!;
       model.log.set(logged.entryId, deliveryId);
       if (kind === "retry" || kind === "defer") {

@@ -1,5 +1,6 @@
 // What the scripts promise, in memory: where each delivery lives, who holds which entry, what is logged and dead.
 // Redis must look exactly like it after every step.
+import { createHash } from "node:crypto";
 import { expect } from "vitest";
 import type { Queue } from "../../support/queue.ts";
 
@@ -13,11 +14,18 @@ export interface ModelEntry {
 export type Home =
   | { kind: "entry"; entryId: string }
   | { kind: "retry"; attempt: number; isDue: boolean }
+  | { kind: "waiting"; attempt: number }
   | { kind: "log"; logId: string };
 
 export interface Model {
   entries: Map<string, ModelEntry>;
   homes: Map<string, Home>;
+  /** The only waiting list: delivery ids, those among them that have left it otherwise. */
+  line: string[];
+  /** Whether the endpoint is known to have a list; it is until somebody sees that the list is empty. */
+  isInLine: boolean;
+  /** The last entry that was let out. */
+  letOut: string | null;
   /** Log entry id to delivery id, in order. */
   log: Map<string, string>;
   /** Dead letter's entry id to delivery id. */
@@ -34,6 +42,9 @@ export function createModel(consumers: string[]): Model {
   return {
     entries: new Map(),
     homes: new Map(),
+    line: [],
+    isInLine: false,
+    letOut: null,
     log: new Map(),
     dead: new Map(),
     arrived: new Map(consumers.map((consumer) => [consumer, []])),
@@ -49,24 +60,42 @@ export function homeText(home: Home | undefined): string | null {
     case "entry":
       return home.entryId;
     case "retry":
-      return "retry";
+    case "waiting":
+      return home.kind;
     case "log":
       return `log:${home.logId}`;
   }
 }
 
+/** The endpoint of every delivery: see `fieldsOf`. */
+export const ENDPOINT = "https://receiver.test/hook";
+
+function lineOf({ keys }: Queue): string {
+  const digest = createHash("sha1").update(ENDPOINT).digest("hex");
+  return `${keys.waiting}:${digest}`;
+}
+
+function attemptsIn(data: Record<string, string>): Record<string, string> {
+  const attempts = Object.entries(data).map(([id, text]) => [
+    id,
+    (JSON.parse(text) as { attempt: string }).attempt,
+  ]);
+  return Object.fromEntries(attempts) as Record<string, string>;
+}
+
 async function look(queue: Queue) {
   const { redis, keys } = queue;
-  const [stream, owners, homes, retries, data, log, dead] = await Promise.all([
-    queue.waiting(),
-    queue.owners(),
-    redis.hgetall(keys.homes),
-    redis.zrange(keys.retries, "0", "-1"),
-    redis.hgetall(keys.retriesData),
-    queue.log(),
-    queue.dead(),
-  ]);
-  return { stream, owners, homes, retries, data, log, dead };
+  return {
+    stream: await queue.waiting(),
+    owners: await queue.owners(),
+    homes: await redis.hgetall(keys.homes),
+    retries: await redis.zrange(keys.retries, "0", "-1"),
+    data: await redis.hgetall(keys.retriesData),
+    waitingData: await redis.hgetall(keys.waitingData),
+    line: await redis.lrange(lineOf(queue), "0", "-1"),
+    log: await queue.log(),
+    dead: await queue.dead(),
+  };
 }
 
 /** One home per delivery, told apart from the model's bookkeeping: from what stands in Redis alone. */
@@ -85,7 +114,12 @@ function expectOneHome(
     const isQueued = entries.some(({ entryId }) => entryId === home);
     // Entries by hand have no place until they are read.
     const isUnread = home === undefined && entries.length > 0;
-    const places = [isRetry, isQueued, isUnread].filter(Boolean).length;
+    const isWaiting =
+      redis.line.includes(deliveryId) &&
+      redis.waitingData[deliveryId] !== undefined;
+    const places = [isRetry, isQueued, isUnread, isWaiting].filter(
+      Boolean,
+    ).length;
     expect(
       places,
       `${deliveryId} lives in ${places} places, homes says ${home}`,
@@ -119,16 +153,20 @@ export async function expectSame(model: Model, queue: Queue): Promise<void> {
   expect(new Set(redis.retries), "retries").toEqual(
     new Set(waiting.map(([deliveryId]) => deliveryId)),
   );
-  const attempts = Object.entries(redis.data).map(([id, text]) => [
-    id,
-    (JSON.parse(text) as { attempt: string }).attempt,
-  ]);
-  expect(Object.fromEntries(attempts), "retries:data").toEqual(
+  expect(attemptsIn(redis.data), "retries:data").toEqual(
     Object.fromEntries(
       waiting.map(([id, home]) => [
         id,
         String(home.kind === "retry" && home.attempt),
       ]),
+    ),
+  );
+  expect(redis.line, "waiting list").toEqual(model.line);
+  expect(attemptsIn(redis.waitingData), "waiting:data").toEqual(
+    Object.fromEntries(
+      [...model.homes].flatMap(([id, home]) =>
+        home.kind === "waiting" ? [[id, String(home.attempt)]] : [],
+      ),
     ),
   );
   expect(

@@ -1,8 +1,8 @@
 // What producers, schedulers, the recorder and people do with deliveries.
 import { expect } from "vitest";
 import { fieldsOf, NO_LIMIT, type Queue } from "../../support/queue.ts";
-import { addEntry, command, DELIVERIES, nth } from "./command.ts";
-import { homeText, type Model } from "./model.ts";
+import { addEntry, command, DELIVERIES, nth, putInLine } from "./command.ts";
+import { ENDPOINT, homeText, type Model } from "./model.ts";
 
 export const enqueue = (id: string) =>
   command(`enqueue(${id})`, async (model, queue) => {
@@ -11,8 +11,10 @@ export const enqueue = (id: string) =>
       [{ id, fields: fieldsOf(id) }],
       NO_LIMIT,
     );
-    if (before === null) addEntry(model, result!, id, 1, true);
-    else expect(result).toBe(before);
+    if (before !== null) return expect(result).toBe(before);
+    if (!model.isInLine) return addEntry(model, result!, id, 1, true);
+    expect(result).toBe("waiting");
+    putInLine(model, id, 1);
   });
 
 export const addByHand = (id: string) =>
@@ -52,13 +54,9 @@ export const promote = (limit: number) =>
     });
     for (const id of moving) {
       const home = model.homes.get(id)!;
-      addEntry(
-        model,
-        (await queue.home(id))!,
-        id,
-        home.kind === "retry" ? home.attempt : 0,
-        true,
-      );
+      const attempt = home.kind === "retry" ? home.attempt : 0;
+      if (model.isInLine) putInLine(model, id, attempt);
+      else addEntry(model, (await queue.home(id))!, id, attempt, true);
     }
   });
 
@@ -88,7 +86,11 @@ async function requeue(
   const home = model.homes.get(id)?.kind;
   const result = await queue.requeue(id, fieldsOf(id, 7), letter);
   expect(result).toBe(
-    home === "log" ? "unrecorded" : home === "entry" ? "queued" : "requeued",
+    home === "log"
+      ? "unrecorded"
+      : home === "entry" || home === "waiting"
+        ? "queued"
+        : "requeued",
   );
   if (result !== "requeued") return;
   if (letter !== null) model.dead.delete(letter);
@@ -135,6 +137,69 @@ export const cancel = (id: string) =>
       ![...model.entries.values()].some(({ deliveryId }) => deliveryId === id)
     )
       model.unfinished.delete(id);
+  });
+
+/** Lets out what the list begins with, unless what was let out before is still unread. */
+export const letOut = (count: number) =>
+  command(`let out(${count})`, async (model, queue) => {
+    const isUnread =
+      model.letOut !== null &&
+      model.entries.has(model.letOut) &&
+      model.entries.get(model.letOut)!.owner === null;
+    const most = isUnread ? 0 : count;
+    const out: { id: string; attempt: number }[] = [];
+    while (out.length < most && model.line.length > 0) {
+      const id = model.line.shift()!;
+      const home = model.homes.get(id);
+      // Others have been cancelled, or have succeeded late.
+      if (home?.kind !== "waiting") continue;
+      out.push({ id, attempt: home.attempt });
+      model.homes.delete(id);
+    }
+    const grants = [{ endpoint: ENDPOINT, count }];
+    expect(await queue.lists.letOut(grants, 1_000_000, Date.now())).toEqual([
+      out.length,
+    ]);
+    for (const { id, attempt } of out) {
+      const entryId = (await queue.home(id))!;
+      addEntry(model, entryId, id, attempt, true);
+      model.letOut = entryId;
+    }
+  });
+
+export const turns = () =>
+  command("turns", async (model, queue) => {
+    expect(await queue.lists.turns(10)).toEqual(
+      model.isInLine ? [{ endpoint: ENDPOINT, heldMs: 0 }] : [],
+    );
+    if (model.line.length > 0) return;
+    model.isInLine = false;
+    model.letOut = null;
+  });
+
+/** What a dispatcher sees ahead goes to the list, if there is one. */
+export const lookAhead = () =>
+  command("look ahead", async (model, queue) => {
+    const unread = [...model.entries].filter(([, { owner }]) => owner === null);
+    const { entries } = await queue.lists.unread(100, 1_000_000);
+    expect(entries.map(({ entryId }) => entryId)).toEqual(
+      unread.map(([entryId]) => entryId),
+    );
+    let moved = 0;
+    for (const [entryId, { deliveryId, attempt }] of unread) {
+      const home = homeText(model.homes.get(deliveryId));
+      if (!model.isInLine || (home !== null && home !== entryId)) continue;
+      model.entries.delete(entryId);
+      putInLine(model, deliveryId, attempt);
+      moved++;
+    }
+    const diversions = unread.map(([entryId, { deliveryId, attempt }]) => ({
+      entryId,
+      deliveryId,
+      endpoint: ENDPOINT,
+      fields: fieldsOf(deliveryId, attempt),
+    }));
+    expect(await queue.lists.divert(diversions)).toBe(moved);
   });
 
 export const record = (count: number) =>

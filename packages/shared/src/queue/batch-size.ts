@@ -3,10 +3,12 @@
 import { MAX_PAYLOAD_BYTES } from "../entries.ts";
 
 /**
- * The most that one command should carry. Measured with payloads of 250 kB: a script that parses and appends entries takes
- * 7 ms per MB, and a read takes 0.6 ms.
+ * The most that one script should carry. Measured with payloads of 250 kB: one that parses and appends entries takes 3 to 7 ms
+ * of processor time per MB, and several times as long when other processes want the processor too.
  */
-export const BATCH_BYTES = 2 * 1024 * 1024;
+export const BATCH_BYTES = 1024 * 1024;
+/** The most that one read should bring. It takes 0.6 ms per MB. */
+export const READ_BYTES = 2 * BATCH_BYTES;
 
 export interface ReadSize {
   /** How many of `count` entries may be read at once; at least one. */
@@ -21,7 +23,7 @@ export interface ReadSize {
  * Redis bounds a read by the number of entries only. This turns a number of bytes into a number of entries, by the size of
  * those that were read before. It begins with the largest size that is allowed. A larger average counts at once, a smaller one by half.
  */
-export function createReadSize(bytes = BATCH_BYTES): ReadSize {
+export function createReadSize(bytes = READ_BYTES): ReadSize {
   let typical = MAX_PAYLOAD_BYTES;
   return {
     fit: (count) =>

@@ -4,8 +4,9 @@
 -- cannot be read, its unread entry becomes a retry. Holding again changes nothing.
 -- ARGV  group, deliveryId, holder, ms, purpose (resend | cancel), deadEntryId ('' when none), takeOver ('1': when it is held to
 --       be cancelled, the hold is taken over, because Postgres says that it is cancelled and its holder may have died)
--- Returns 'held'; or, having changed nothing, 'queued' (in the stream or a waiting list, when it is to be sent again), 'in_flight' (an attempt
--- is running), 'unrecorded' (settled, but not yet in Postgres), 'busy' (held by another) or 'gone' (no such dead letter).
+-- Returns 'held'; or, having changed nothing, 'closed' (only with takeOver: it has been taken out already), 'queued' (in the
+-- stream or a waiting list, when it is to be sent again), 'in_flight' (an attempt is running), 'unrecorded' (settled, but not
+-- yet in Postgres), 'busy' (held by another) or 'gone' (no such dead letter).
 local group, deliveryId, holder, ms, purpose, deadEntryId, takeOver = unpack(ARGV)
 local home = redis.call('HGET', homes, deliveryId)
 local place = realHome(deliveryId, home)
@@ -13,6 +14,10 @@ if place == 'closing' then
   if isHeldBy(home, holder) then return 'held' end
   local _, _, whose = tombstone(home)
   if takeOver ~= '1' or string.sub(whose, 1, 6) ~= 'cancel' then return 'busy' end
+end
+if takeOver == '1' and home and not place then
+  local kind, ends = tombstone(home)
+  if kind == 'closed' and ends > present() then return 'closed' end
 end
 if place == 'log' then return 'unrecorded' end
 if (place == 'stream' or place == 'waiting') and purpose == 'resend' then return 'queued' end

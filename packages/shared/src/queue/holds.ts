@@ -24,9 +24,9 @@ export interface Hold {
   requeue: (fields: Fields) => Promise<boolean>;
   /**
    * Sends nothing: what was held goes on as before, or is taken out. With "cancelled" a delivery that Redis had not heard of
-   * is kept from being enqueued for a while.
+   * is kept from being enqueued for a while. False when the hold was over: then nothing was changed.
    */
-  letGo: (end: "kept" | "removed" | "cancelled") => Promise<void>;
+  letGo: (end: "kept" | "removed" | "cancelled") => Promise<boolean>;
 }
 
 export interface Holds {
@@ -36,8 +36,13 @@ export interface Holds {
     deadEntryId: string | null,
   ) => Promise<HoldResult>;
   holdToCancel: (deliveryId: string) => Promise<HoldResult>;
-  /** For what is cancelled in Postgres already: another's hold to cancel is taken over. */
-  holdCancelled: (deliveryId: string) => Promise<HoldResult>;
+  /**
+   * For what is cancelled in Postgres already: another's hold to cancel is taken over. "closed": it has been taken out, and a
+   * tombstone still guards that.
+   */
+  holdCancelled: (
+    deliveryId: string,
+  ) => Promise<HoldResult | { kind: "closed" }>;
 }
 
 export function createHolds(redis: Redis, keys: Keys): Holds {
@@ -50,7 +55,7 @@ export function createHolds(redis: Redis, keys: Keys): Holds {
     purpose: "resend" | "cancel",
     letter: string,
     takesOver: boolean,
-  ): Promise<HoldResult> {
+  ): Promise<HoldResult | { kind: "closed" }> {
     const holder = `${purpose}-${randomUUID()}`;
     const args = [DISPATCHERS_GROUP, id, holder, HOLD_MS, purpose, letter];
     const result = await hold(...args, takesOver ? 1 : 0);
@@ -60,16 +65,15 @@ export function createHolds(redis: Redis, keys: Keys): Holds {
       hold: {
         requeue: async (fields) =>
           (await requeue(id, holder, letter, ...flatten(fields))) !== "",
-        letGo: async (end) => {
-          await letGo(id, holder, end, CLOSED_MS);
-        },
+        letGo: async (end) => (await letGo(id, holder, end, CLOSED_MS)) === 1,
       },
     };
   }
 
   return {
-    holdToResend: (id, letter) => take(id, "resend", letter ?? "", false),
-    holdToCancel: (id) => take(id, "cancel", "", false),
+    holdToResend: (id, letter) =>
+      take(id, "resend", letter ?? "", false) as Promise<HoldResult>,
+    holdToCancel: (id) => take(id, "cancel", "", false) as Promise<HoldResult>,
     holdCancelled: (id) => take(id, "cancel", "", true),
   };
 }

@@ -47,22 +47,27 @@ local function writeDeadLetter(text)
   redis.call('XADD', dead, '*', unpack(letter))
 end
 
--- The dead letter that another dispatcher's failure may have left a moment ago: among the newest 200, and in at most a few
--- megabytes of them, so that the look is short. An older one stays for a person; the success is recorded all the same.
+-- The dead letter that another dispatcher's failure may have left a moment ago: among the newest 200, and in at most a megabyte
+-- of them. They are read once per batch, so that the look is short however many ask. An older one stays for a person; the
+-- success is recorded all the same.
+local recentLetters
 local function recentDeadLetter(deliveryId)
-  local newest, bytes = '+', 0
-  for _ = 1, 10 do
-    local letters = redis.call('XREVRANGE', dead, newest, '-', 'COUNT', 20)
+  if recentLetters then return recentLetters[deliveryId] end
+  recentLetters = {}
+  local newest, bytes, PER_LOOK = '+', 0, 4
+  for _ = 1, 200 / PER_LOOK do
+    local letters = redis.call('XREVRANGE', dead, newest, '-', 'COUNT', PER_LOOK)
     for _, letter in ipairs(letters) do
       local fields = letter[2]
       for i = 1, #fields, 2 do
         bytes = bytes + #fields[i + 1]
-        if fields[i] == 'id' and fields[i + 1] == deliveryId then return letter[1] end
+        if fields[i] == 'id' and not recentLetters[fields[i + 1]] then recentLetters[fields[i + 1]] = letter[1] end
       end
     end
-    if #letters < 20 or bytes > 2000000 then return nil end
-    newest = '(' .. letters[20][1]
+    if #letters < PER_LOOK or bytes > 1000000 then break end
+    newest = '(' .. letters[PER_LOOK][1]
   end
+  return recentLetters[deliveryId]
 end
 
 -- Whether a person has asked for the waiting entry or retry after this attempt: the retry schedule starts over there.

@@ -112,12 +112,17 @@ describe("what waits here, and what in Redis", () => {
     expect(share.ask(A, 251)).toBe("wait");
   });
 
-  test("what waits here for new endpoints leaves the slots that the new must leave", () => {
+  test("what waits here for new endpoints leaves the slots that the new must leave, while something hangs", () => {
     const share = createShare(SLOTS); // four of them
-    share.ask(A, 0);
-    expect(share.ask(A, 0, 2)).toBe("park");
-    expect(share.ask(A, 0, 3)).toBe("wait");
-    expect(share.ask(A, 0, 0, 3)).toBe("wait");
+    share.ask(at("hanging"), 0);
+    share.ask(A, 1);
+    expect(share.ask(A, 1, 6)).toBe("park");
+    share.leave(A, 1, 2, "not asked");
+    share.review(1500);
+    share.ask(A, 1500);
+    expect(share.ask(A, 1500, 2)).toBe("park");
+    expect(share.ask(A, 1500, 3)).toBe("wait");
+    expect(share.ask(A, 1500, 0, 3)).toBe("wait");
   });
 
   test("nothing waits here for one that pushes back or is held", () => {

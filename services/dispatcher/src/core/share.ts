@@ -276,9 +276,10 @@ export function createShare(slots: number): Share {
       return false;
     if (standing === "proven")
       return ((ahead + 1) * (endpoint.answerMs ?? 0)) / most <= LONGEST_PARK_MS;
-    // How long it would wait is not known yet. If the first answer is slow, the rest must leave the slots to others, and
-    // until then what is parked takes none that the new and the sick must leave.
-    if (inSlots() + parked >= unproven) return false;
+    // How long it would wait is not known yet. If the first answer is slow, the rest must leave the slots to others; and
+    // while something hangs, what is parked takes no slot that the new and the sick must leave. Otherwise a burst for a new
+    // endpoint stays together: a waiting list is the longer way, and all that follows would take it too.
+    if (aside > 0 && inSlots() + parked >= unproven) return false;
     const oldest = endpoint.startedAt[0] ?? origin?.health.startedAt[0];
     return oldest !== undefined && now - oldest <= SLOW_FIRST_ANSWER_MS;
   }

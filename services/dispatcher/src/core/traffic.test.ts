@@ -187,21 +187,35 @@ describe("parked work", () => {
     origin: endpoint,
   });
 
-  test("for a new endpoint takes no slot that the new must leave to others, and leaves soon when no answer comes", () => {
+  test("for a new endpoint leaves soon when no answer comes", () => {
     const traffic = createTraffic<Item>(5, createShare(5));
-    const kinds = Array.from(
-      { length: 5 },
-      (_, n) => traffic.offer(work(`${n}`, "new"), 0).kind,
-    );
-    expect(kinds).toEqual(["go", "park", "park", "wait", "wait"]);
+    const offer = (id: string) => traffic.offer(work(id, "new"), 0).kind;
+    expect(["1", "2", "3", "4", "5"].map(offer)).toEqual([
+      "go",
+      "park",
+      "park",
+      "park",
+      "park",
+    ]);
     expect(traffic.sweep(250)).toEqual([]);
-    expect(traffic.sweep(500).map(({ kind }) => kind)).toEqual([
+    expect(traffic.sweep(500)).toHaveLength(4);
+    for (const id of ["2", "3", "4", "5"])
+      traffic.leave(work(id, "new"), 501, "not asked");
+    expect(traffic.free()).toBe(4);
+  });
+
+  test("for a new endpoint takes no slot that the new must leave to others, while something hangs", () => {
+    const traffic = createTraffic<Item>(5, createShare(5));
+    traffic.offer(work("0", "hanging"), 0);
+    traffic.sweep(1500);
+    const offer = (id: string) => traffic.offer(work(id, "new"), 1500).kind;
+    expect(["1", "2", "3", "4", "5"].map(offer)).toEqual([
+      "go",
+      "park",
+      "park",
       "wait",
       "wait",
     ]);
-    for (const id of ["1", "2", "3", "4"])
-      traffic.leave(work(id, "new"), 501, "not asked");
-    expect(traffic.free()).toBe(4);
   });
 
   test("of another path of the host goes when an attempt there ends", () => {

@@ -19,7 +19,8 @@ export interface Traffic<Work extends Item> {
   running: () => number;
   has: (entryId: string) => boolean;
   /** Where new work goes. What goes or waits in Redis holds a slot until `leave`. */
-  offer: (work: Work, now: number) => Placement<Work>;
+  /** With `mustRun` it goes whatever the share says, and says nothing of its endpoint. */
+  offer: (work: Work, now: number, mustRun?: boolean) => Placement<Work>;
   /** The request begins. */
   begin: (work: Work, now: number) => void;
   /** Frees the slot; `health` is what an attempt says of the endpoint. Returns the parked work that leaves its place now. */
@@ -108,7 +109,11 @@ export function createTraffic<Work extends Item>(
       [...parked.values()].some((queue) =>
         queue.some(({ work }) => work.entryId === entryId),
       ),
-    offer: (work, now) => {
+    offer: (work, now, mustRun = false) => {
+      if (mustRun) {
+        take(work, now, false);
+        return { kind: "go", work };
+      }
       const ahead = parked.get(work.endpoint)?.length ?? 0;
       const placement = place(work, now, ahead, parkedCount);
       if (placement.kind === "park") park(work, now);

@@ -3,7 +3,7 @@
 import { errorMessage, hasCode, PipelineError } from "@pipeline/shared/errors";
 import { isolateRefused } from "@pipeline/shared/isolate";
 import type { Logger } from "@pipeline/shared/logger";
-import { BATCH_BYTES, sizeOf } from "@pipeline/shared/queue/batch-size";
+import { READ_BYTES, sizeOf } from "@pipeline/shared/queue/batch-size";
 import type { LogEntry, Records } from "@pipeline/shared/queue/records";
 import { createUploadSize } from "@pipeline/shared/upload-size";
 import type { CallWithText } from "@pipeline/shared/text-rpc";
@@ -13,7 +13,7 @@ import { createCloseAttempt } from "./close-attempt.ts";
 
 const BATCH_ENTRIES = 500;
 /** Reads are bounded in bytes too, so a batch of large records is full with fewer. */
-const FULL_BYTES = BATCH_BYTES / 2;
+const FULL_BYTES = READ_BYTES / 2;
 /** After a batch that was not full: lets the next one fill, and bounds how late an attempt is seen in Postgres. */
 const GATHER_MS = 50;
 const CLAIM_INTERVAL_MS = 1500;

@@ -25,8 +25,8 @@ test.each<[string, Partial<MemoryUse>, number]>([
   ["nearly full, all recorded", { used: NEARLY }, 5 * MB],
   ["nearly full, behind", { used: NEARLY, unrecorded: 200 }, 0],
   ["nearly full, some MB behind", { used: NEARLY, unrecordedBytes: 5 * MB }, 0],
-  ["too full, much aside", { used: 111 * MB, aside: 1000 }, 1],
-  ["too full, little aside", { used: 111 * MB, aside: 999 }, 5 * MB],
+  ["too full, much aside", { used: 113 * MB, aside: 1000 }, (100 * MB) / 5000],
+  ["too full, little aside", { used: 113 * MB, aside: 999 }, 5 * MB],
   ["a tiny limit", { used: 5 * MB, max: 1, unrecorded: 199 }, MB / 4],
 ])("%s", (_, use, allowance) => {
   expect(judge({ ...empty, ...use }).allowance).toBe(allowance);
@@ -116,7 +116,7 @@ test("when Redis is nearly full few deliveries are in flight at a time", async (
   expect(await guard.check(most)).toBe(100);
 });
 
-test("when it is too full because of what waits outside the stream, one is read per pause", async () => {
+test("when it is too full because of what waits outside the stream, little is read per pause", async () => {
   const { guard, state } = setUp({ used: 120 * MB, aside: 5000 });
   let read = 0;
   for (let n = 0; n < 200; n++) {
@@ -124,7 +124,7 @@ test("when it is too full because of what waits outside the stream, one is read 
     state.now += 5;
   }
   expect(read).toBe(10);
-  expect(guard.mostInFlight()).toBe(1);
+  expect(guard.mostInFlight()).toBe(Math.ceil(MB / 50 / 5000));
   expect(guard.isTight()).toBe(true);
 });
 

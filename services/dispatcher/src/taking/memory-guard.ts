@@ -18,8 +18,10 @@ const NEARLY_FULL = 0.95;
 const MOST_UNRECORDED_WHEN_FULL = 200;
 const SHARE_WHEN_FULL = 1 / 20;
 /** From here on Redis is over its limit, because of what waits outside the stream if that is much. */
-const TOO_FULL = 1.1;
+const TOO_FULL = 1.12;
 const MANY_ASIDE = 1000;
+/** What is read per pause then: 0.2 % of the limit a second, so that the queue does not stand still. */
+const SHARE_PER_PAUSE = 1 / 5000;
 /** Shares of a `maxmemory` that is tiny do not go below this: such a Redis is filled by something else. */
 const LEAST_BYTES = MB / 4;
 /** What a delivery takes beside its payload, in an outcome and a retry. */
@@ -46,7 +48,7 @@ interface Verdict {
   allowance: number;
   /** Null when there is none but the number of slots. */
   reason: string | null;
-  /** One delivery per pause: not more memory than that is needed, and yet the queue does not stand still. */
+  /** So much is read once per pause. */
   isTrickle?: boolean;
 }
 
@@ -75,7 +77,11 @@ export function judge(use: MemoryUse): Verdict {
   if (max === 0 || used < max * NEARLY_FULL)
     return { allowance: Infinity, reason: null };
   if (used >= max * TOO_FULL && use.aside >= MANY_ASIDE)
-    return { allowance: 1, reason: "Redis is too full", isTrickle: true };
+    return {
+      allowance: max * SHARE_PER_PAUSE,
+      reason: "Redis is too full",
+      isTrickle: true,
+    };
   const reason = "Redis is nearly full";
   const allowance = shareOf(max, SHARE_WHEN_FULL);
   const isBehind =

@@ -21,8 +21,11 @@ export interface Permits {
   free: () => number;
   /** Resolves when `count` slots are free, after `timeoutMs`, or when stopping. */
   waitFor: (count: number, timeoutMs: number) => Promise<void>;
-  /** Starts the work, parks it or sends it to its waiting list. A token for it is at hand. */
-  offer: (work: Work) => void;
+  /**
+   * Starts the work, parks it or sends it to its waiting list. A token for it is at hand. With `mustRun` it starts whatever
+   * its endpoint's share says.
+   */
+  offer: (work: Work, mustRun?: boolean) => void;
   has: (entryId: string) => boolean;
   /** Entries held for at least `ms`. */
   heldFor: (ms: number) => string[];
@@ -48,9 +51,14 @@ export interface PermitsOptions {
 }
 
 export function createPermits(options: PermitsOptions): Permits {
-  const { traffic, limiter, deliver, wait, onRoom, logger, signal, now } =
-    options;
+  const { traffic, limiter, deliver, wait, onRoom } = options;
+  const { logger, signal, now } = options;
   let waiter: { count: number; resolve: () => void } | undefined;
+
+  function endWait(): void {
+    if (waiter !== undefined && traffic.free() >= waiter.count)
+      waiter.resolve();
+  }
 
   function createPermit(work: Work, token: number): Permit {
     let tokens = token;
@@ -72,8 +80,7 @@ export function createPermits(options: PermitsOptions): Permits {
         for (const placement of traffic.leave(work, now(), health))
           carryOut(placement, 0);
         onRoom(work.endpoint);
-        if (waiter !== undefined && traffic.free() >= waiter.count)
-          waiter.resolve();
+        endWait();
       },
     };
   }
@@ -130,12 +137,12 @@ export function createPermits(options: PermitsOptions): Permits {
         waiter = { count, resolve: done };
         if (traffic.free() >= count || signal.aborted) done();
       }),
-    offer: (work) => carryOut(traffic.offer(work, now()), 1),
+    offer: (work, mustRun = false) =>
+      carryOut(traffic.offer(work, now(), mustRun), 1),
     heldFor: (ms) => traffic.heldSince(now() - ms),
     sweep: () => {
       for (const placement of traffic.sweep(now())) carryOut(placement, 0);
-      if (waiter !== undefined && traffic.free() >= waiter.count)
-        waiter.resolve();
+      endWait();
     },
     dropParked: traffic.dropParked,
   };

@@ -1,5 +1,5 @@
 // The dead stream, read newest first.
-import { BATCH_BYTES, sizeOfFields } from "@pipeline/shared/queue/batch-size";
+import { READ_BYTES, sizeOfFields } from "@pipeline/shared/queue/batch-size";
 import type { DeadLetter } from "@pipeline/shared/queue/dead-letter";
 import type { DeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { type DeadLetterFilter, matches } from "../core/dead-letter.ts";
@@ -8,7 +8,7 @@ import { reaching } from "./queue.ts";
 
 const READ_COUNT = 100;
 /** A page is held in memory as a whole. */
-const MAX_PAGE_BYTES = 4 * BATCH_BYTES;
+const MAX_PAGE_BYTES = 4 * READ_BYTES;
 const MAX_SCANNED = 20_000;
 
 export interface DeadLetterQuery extends DeadLetterFilter {

@@ -1,5 +1,6 @@
-// What somebody else keeps locked, by name: leads, and idempotency keys that another call is storing. A request that names
-// one is refused at once for a while, and then tried alone, so that it does not hold up those who would share its call.
+// What somebody else keeps locked, or what takes long to commit, by name: leads, and idempotency keys that another call is
+// storing. A request that names one is refused at once for a while, and then tried alone, so that it does not hold up those
+// who would share its call.
 
 export interface HeldRows {
   /** `free`: nothing is known of it. `probe`: to be tried alone. `held`: not now. */
@@ -7,6 +8,8 @@ export interface HeldRows {
   /** Whether one of these was found locked a moment ago. */
   isResting: (names: string[], now: number) => boolean;
   found: (names: string[], now: number) => void;
+  /** One of them may be: whoever names one next is tried alone. */
+  suspect: (names: string[], now: number) => void;
   released: (names: string[]) => void;
 }
 
@@ -43,6 +46,7 @@ export function createHeldRows(): HeldRows {
     },
     isResting,
     found: (names, now) => rest(names, now + REST_MS),
+    suspect: rest,
     released: (names) => {
       if (restingUntil.size === 0) return;
       for (const name of names) restingUntil.delete(name);
