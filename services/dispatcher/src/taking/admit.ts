@@ -13,8 +13,6 @@ import { FREE_READS } from "./claims.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Permits } from "./permits.ts";
 
-/** From its third read on an entry runs alone (run-alone.ts), and its endpoint's share must not send it elsewhere. */
-const FREE_READS = 2;
 const REPEAT_PAUSE_MS = 200;
 
 export interface AdmitOptions {
@@ -131,6 +129,7 @@ export function createAdmit(options: AdmitOptions): Admit {
         tokensLeft = await limiter.insist(read.length - i, signal);
       if (tokensLeft === 0) return;
       tokensLeft--;
+      // What runs alone must not be sent elsewhere by its endpoint's share.
       permits.offer(work, entry.timesRead > FREE_READS);
     }
     limiter.giveBack(tokensLeft);
