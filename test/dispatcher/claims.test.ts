@@ -115,3 +115,26 @@ test("an entry that was deleted while it was pending is not found again for ever
   expect(await own.redis.xlen(own.keys.dead)).toBe(0);
   await removeDead(own);
 });
+
+test("what was put off after its readers had died still runs alone", async () => {
+  const receiver = await receiverForTest();
+  const own = await ownStreamForTest({ dispatchers: 1, env });
+  // As a dispatcher writes it when it puts off an entry of its second read.
+  const again = await own.add({
+    webhook_url: receiver.url,
+    payload: "{}",
+    times_read: "2",
+  });
+  const usual = await own.add({
+    webhook_url: receiver.url,
+    payload: "{}",
+    times_read: "garbage",
+  });
+  for (const id of [again, usual])
+    expect(await own.ended(id)).toMatchObject({ status: "success" });
+  const alone = await until("its line of the log is here", () =>
+    own.output().match(/"isAlone":true.*"entry.run_alone"/g),
+  );
+  expect(alone).toHaveLength(1);
+  expect(receiver.requests).toHaveLength(2);
+});

@@ -58,6 +58,9 @@ function chunksOf<Item>(items: Item[]): Item[][] {
 const plainText = (text: string) =>
   text.replaceAll(/[^ !#-[\]-~]/g, " ").slice(0, 500);
 
+/** Longer than any claim idle time. */
+const LONGEST_IDLE_MS = 7 * 86_400_000;
+
 const SETTLE_RESULTS = ["stale", "settled", "late"] as const;
 
 export interface Consumer extends Omit<
@@ -66,6 +69,8 @@ export interface Consumer extends Omit<
 > {
   /** Per entry: whether it is its delivery's home. Duplicates have been removed. */
   admit: (entries: EntryOfDelivery[]) => Promise<boolean[]>;
+  /** Leaves an entry to the next claim, as one that was read `timesRead` times and abandoned. */
+  setApart: (entryId: string, timesRead: number) => Promise<void>;
   /** Resets the idle time of those entries that this consumer still owns; resolves to their ids. */
   heartbeat: (entryIds: string[]) => Promise<string[]>;
   /** Writes the results to Redis and acknowledges the entries. Idempotent. */
@@ -111,6 +116,23 @@ export function createConsumer(options: ReaderOptions): Consumer {
       if (entries.length === 0) return [];
       const results = await admit(DISPATCHERS_GROUP, ...flat(entries));
       return (results as number[]).map((result) => result === 1);
+    },
+
+    setApart: async (entryId, timesRead) => {
+      const { stream } = keys;
+      // JUSTID: so that this is not counted as a read.
+      await commands.xclaim(
+        stream,
+        DISPATCHERS_GROUP,
+        consumer,
+        0,
+        entryId,
+        "IDLE",
+        LONGEST_IDLE_MS,
+        "RETRYCOUNT",
+        timesRead,
+        "JUSTID",
+      );
     },
 
     heartbeat: async (entryIds) =>

@@ -420,6 +420,14 @@ test("a delivery that is put off keeps its attempt, for as long as it was told",
   ]);
 });
 
+test("a delivery that is put off keeps the number of its reads", async () => {
+  const { defer, settlements } = setUp({});
+  await defer({ ...workOf({}), timesRead: 2 }, 1500, false);
+  await defer(workOf({}), 1500, false);
+  expect(settlements[0]!.fields).toMatchObject({ times_read: "2" });
+  expect(settlements[1]!.fields).not.toHaveProperty("times_read");
+});
+
 test("what is given up becomes a dead letter with the entry's own fields, without a request", async () => {
   const { giveUp, steps, settlements } = setUp({});
   const fields = { payload: "not json", url: "typo" };

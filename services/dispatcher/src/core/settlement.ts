@@ -1,6 +1,7 @@
 // What is written to Redis about a delivery in hand: its next entry, its dead letter, the record of its attempt.
 import { type Delivery, toFields } from "@pipeline/shared/entries";
 import type { Settlement } from "@pipeline/shared/queue/consumer";
+import type { Fields } from "@pipeline/shared/queue/fields";
 import { deadLetter } from "@pipeline/shared/queue/dead-letter";
 import { entryTime } from "@pipeline/shared/timestamp";
 import { type Decision, maxAttemptsOf } from "./decide.ts";
@@ -106,20 +107,28 @@ export function settlementOf(
   }
 }
 
+/** The entry in which a delivery comes back without having been attempted. */
+function sameEntry({ timesRead }: Work, delivery: Delivery): Fields {
+  const fields = toFields(delivery);
+  if (timesRead === undefined) return fields;
+  return { ...fields, times_read: String(timesRead) };
+}
+
 /** Puts the delivery off, which is no attempt. `isReserved`: its endpoint's rate limit has given it that moment. */
 export function deferral(
-  { entryId, delivery }: Work,
+  work: Work,
   delayMs: number,
   isReserved: boolean,
   { seal }: Pick<SettlementOptions, "seal">,
 ): Settlement {
+  const { entryId, delivery } = work;
   return {
     entryId,
     deliveryId: delivery.id,
     attempt: delivery.attempt,
     kind: "defer",
     delayMs,
-    fields: toFields({ ...sealed(delivery, seal), isReserved }),
+    fields: sameEntry(work, { ...sealed(delivery, seal), isReserved }),
     endpoint: "",
     record: null,
   };
@@ -127,16 +136,17 @@ export function deferral(
 
 /** Into its endpoint's waiting list, and back to the head of it when it comes from there. */
 export function waitSettlement(
-  { entryId, delivery, endpoint, hasWaited }: Work,
+  work: Work,
   { seal }: Pick<SettlementOptions, "seal">,
 ): Settlement {
+  const { entryId, delivery, endpoint, hasWaited } = work;
   return {
     entryId,
     deliveryId: delivery.id,
     attempt: delivery.attempt,
     kind: hasWaited ? "rewait" : "wait",
     delayMs: 0,
-    fields: toFields(sealed(delivery, seal)),
+    fields: sameEntry(work, sealed(delivery, seal)),
     endpoint,
     record: null,
   };

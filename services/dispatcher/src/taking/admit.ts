@@ -8,17 +8,16 @@ import { unflatten } from "@pipeline/shared/queue/fields";
 import type { StreamEntry } from "@pipeline/shared/queue/group-reader";
 import { isFromWaitingList } from "@pipeline/shared/queue/waiting";
 import { describeIssues, salvageDelivery } from "../core/malformed.ts";
-import { destinationOf, type Work } from "../core/work.ts";
+import { destinationOf, timesReadBefore, type Work } from "../core/work.ts";
+import { FREE_READS } from "./claims.ts";
 import type { Limiter } from "./limiter.ts";
 import type { Permits } from "./permits.ts";
 
-/** From its third read on an entry runs alone (run-alone.ts), and its endpoint's share must not send it elsewhere. */
-const FREE_READS = 2;
 const REPEAT_PAUSE_MS = 200;
 
 export interface AdmitOptions {
   streamKey: string;
-  queue: Pick<Consumer, "admit">;
+  queue: Pick<Consumer, "admit" | "setApart">;
   permits: Permits;
   limiter: Limiter;
   /** Where an endpoint's id leads, if that is known. */
@@ -62,7 +61,7 @@ export function createAdmit(options: AdmitOptions): Admit {
 
   /** The entry's work, or null when it has been ended here. */
   function toWork(
-    { entryId, fields }: StreamEntry,
+    { entryId, fields, timesRead }: StreamEntry,
     parsed: ParsedEntry,
     verdict: string | undefined,
   ): Work | null {
@@ -74,9 +73,11 @@ export function createAdmit(options: AdmitOptions): Admit {
       return null;
     }
     const { delivery } = parsed;
+    const reads = timesReadBefore(fields) + timesRead;
     const work: Work = {
       entryId,
       delivery,
+      ...(reads > 1 && { timesRead: reads }),
       ...destinationOf(delivery, originOf),
       hasWaited: isFromWaitingList(fields),
       isParsed: true,
@@ -114,10 +115,21 @@ export function createAdmit(options: AdmitOptions): Admit {
       }
       const work = toWork(entry, parsed, verdict);
       if (work === null) continue;
+      // It was read before it was put off. A claim takes it at its turn, to run it alone.
+      const { timesRead = 1 } = work;
+      if (timesRead > FREE_READS && entry.timesRead <= FREE_READS) {
+        await insist(() => queue.setApart(entry.entryId, timesRead - 1), {
+          signal,
+          pauseMs: REPEAT_PAUSE_MS,
+          onFault: (err) => logger.debug({ err }, "set_apart.repeated"),
+        });
+        continue;
+      }
       if (tokensLeft === 0)
         tokensLeft = await limiter.insist(read.length - i, signal);
       if (tokensLeft === 0) return;
       tokensLeft--;
+      // What runs alone must not be sent elsewhere by its endpoint's share.
       permits.offer(work, entry.timesRead > FREE_READS);
     }
     limiter.giveBack(tokensLeft);

@@ -18,7 +18,7 @@ const LONGEST_INTERVAL_MS = 1200;
 const CLAIMS_PER_IDLE_TIME = 12;
 const SCANNED_ENTRIES = 1000;
 /** From its third read on an entry runs alone. */
-const FREE_READS = 2;
+export const FREE_READS = 2;
 
 export interface ClaimsOptions {
   claimIdleMs: number;
