@@ -248,13 +248,13 @@ test("the entry's own URL serves while its endpoint cannot be looked up", async 
   expect(sent).toMatchObject([{ url: "https://x.test/hook" }]);
 });
 
-test("while its target is unknown a delivery is put off: no attempt, and no token is spent", async () => {
+test("while its target is unknown a delivery waits in its list, which is held: no attempt, and no token is spent", async () => {
   const { deliver, steps, settlements } = setUp({ find: unavailable });
   const changes = { webhookUrl: null, endpointId: ENDPOINT_ID, attempt: 2 };
   await expect(deliver(changes)).resolves.toBe("not asked");
   expect(steps).toEqual(["report deferred", "settle"]);
   expect(settlements).toMatchObject([
-    { kind: "defer", attempt: 2, delayMs: 5000, record: null },
+    { kind: "wait", attempt: 2, record: null },
   ]);
   expect(settlements[0]!.fields).toMatchObject({ attempt: "2" });
   expect(settlements[0]!.fields).not.toHaveProperty("reserved");

@@ -32,7 +32,7 @@ export interface DeliverDependencies {
   schedule: RetrySchedule;
   jitter: number;
   report: Report;
-  /** The receiver wants nothing for so long (Retry-After). */
+  /** Nothing begins at the endpoint for so long: its receiver said so (Retry-After), or it cannot be looked up. */
   hold: (endpoint: string, ms: number) => void;
   /** Ms since 1970, for time stamps. */
   now: () => number;
@@ -58,8 +58,8 @@ export interface Deliver {
   ) => Promise<void>;
 }
 
-/** While an endpoint's URL is unknown because Supabase is away. Not an attempt. */
-const LOOKUP_DEFER_MS = 5000;
+/** While an endpoint's URL is unknown because Supabase is away, its deliveries wait in its list. Not an attempt. */
+const LOOKUP_PAUSE_MS = 5000;
 
 function healthOf(result: SendResult): EndpointHealth {
   if (result.kind === "answer") {
@@ -164,22 +164,26 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
     await settler.settle(settlement);
   }
 
+  async function wait(work: Work): Promise<void> {
+    const settlement = await orBury(work, false, () =>
+      waitSettlement(work, settlementOptions),
+    );
+    if (settlement === null) return;
+    report.deferred();
+    await settler.settle(settlement);
+  }
+
   return {
-    wait: async (work) => {
-      const settlement = await orBury(work, false, () =>
-        waitSettlement(work, settlementOptions),
-      );
-      if (settlement === null) return;
-      report.deferred();
-      await settler.settle(settlement);
-    },
+    wait,
     defer,
     deliver: async (work, onSend) => {
       const { delivery } = work;
       const target = await orBury(work, false, () => findTarget(delivery));
       if (target === null) return "not asked";
       if (target.kind === "unknown") {
-        await defer(work, LOOKUP_DEFER_MS, delivery.isReserved);
+        // Held first: otherwise it would be let out at once, only to find the same.
+        hold(work.endpoint, LOOKUP_PAUSE_MS);
+        await wait(work);
         return "not asked";
       }
       const made = await plan(work);
