@@ -218,6 +218,7 @@ describe("GET /api/webhook-delivery/stats", () => {
       const before = (await fresh.get("/stats")).body;
       expect(before.queue).toEqual({
         waiting: 0,
+        waitingForShare: 0,
         inFlight: 0,
         retries: 0,
         dead: 0,
@@ -231,6 +232,7 @@ describe("GET /api/webhook-delivery/stats", () => {
       const after = (await fresh.get("/stats")).body;
       expect(after.queue).toEqual({
         waiting: 2,
+        waitingForShare: 0,
         inFlight: 1,
         retries: 1,
         dead: 1,

@@ -5,6 +5,7 @@ import { errorMessage, hasCode } from "@pipeline/shared/errors";
 import type { LogEntry, Records } from "@pipeline/shared/queue/records";
 import type { CallWithText } from "@pipeline/shared/text-rpc";
 import type { AttemptRecord } from "../core/record.ts";
+import { storableJson } from "../core/storable-json.ts";
 
 export interface CloseAttemptOptions {
   records: Pick<Records, "isHome">;
@@ -33,7 +34,7 @@ export function createCloseAttempt(options: CloseAttemptOptions): CloseAttempt {
     let refusal: string | null = null;
     for (const form of forms) {
       try {
-        await callWithText("close_attempt", JSON.stringify(form));
+        await callWithText("close_attempt", storableJson(JSON.stringify(form)));
         return null;
       } catch (fault) {
         // With a code it is Postgres that answered: somebody holds the row locked, and it is tried again later.
