@@ -1,9 +1,9 @@
 // Whatever happens in whatever order, a share counts what runs, never less and never more.
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Destination } from "../../services/dispatcher/src/core/destinations.ts";
 import {
   createShare,
-  type Destination,
   type EndpointHealth,
 } from "../../services/dispatcher/src/core/share.ts";
 

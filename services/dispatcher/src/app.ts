@@ -4,25 +4,21 @@ import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { createDatabase, pingDatabase } from "@pipeline/shared/database";
 import type { Logger } from "@pipeline/shared/logger";
-import { abortableSleep, createLoop } from "@pipeline/shared/loop";
+import { createLoop } from "@pipeline/shared/loop";
 import { type OpsServer, startOpsServer } from "@pipeline/shared/ops-server";
 import { adoptHomes } from "@pipeline/shared/queue/adopt-homes";
 import { createConsumer } from "@pipeline/shared/queue/consumer";
-import { createDeadLetters } from "@pipeline/shared/queue/dead-letters";
 import { createInspection } from "@pipeline/shared/queue/inspection";
 import {
   createKeys,
   DISPATCHERS_GROUP,
   RECORDERS_GROUP,
 } from "@pipeline/shared/queue/keys";
-import { createLimits } from "@pipeline/shared/queue/limits";
-import { createMarks } from "@pipeline/shared/queue/marks";
 import { createWaiting } from "@pipeline/shared/queue/waiting";
 import { createRecords } from "@pipeline/shared/queue/records";
 import {
   connectRedis,
   createRedis,
-  describeRedisUrl,
   warnAboutEviction,
 } from "@pipeline/shared/redis";
 import { createSealer } from "@pipeline/shared/seal";
@@ -38,19 +34,12 @@ import { createShare } from "./core/share.ts";
 import { createTraffic } from "./core/traffic.ts";
 import type { Work } from "./core/work.ts";
 import { createResolver } from "./dns/resolver.ts";
+import { greet } from "./greet.ts";
 import { createMetrics } from "./metrics.ts";
 import { createRecorder } from "./recording/recorder.ts";
 import { createShutdown } from "./shutdown.ts";
-import { type Admit, createAdmit } from "./taking/admit.ts";
-import { createBegin } from "./taking/begin.ts";
-import { createClaims } from "./taking/claims.ts";
-import { createConsume } from "./taking/consume.ts";
-import { createMemoryGuard } from "./taking/memory-guard.ts";
 import { createHeartbeat } from "./taking/heartbeat.ts";
-import { createLimiter, unlimited } from "./taking/limiter.ts";
-import { createPermits } from "./taking/permits.ts";
-import { createRunAlone } from "./taking/run-alone.ts";
-import { createWaitingRoom } from "./taking/waiting-room.ts";
+import { createTaking } from "./taking/taking.ts";
 
 const DATABASE_TIMEOUT_MS = 10_000;
 /** Nobody waits that long for a look-up; what comes later is kept for the next delivery. */
@@ -92,7 +81,6 @@ export function createApp(config: Config, logger: Logger) {
   const readerOptions = { commands, keys, consumer, logger };
   const queue = createConsumer({ ...readerOptions, blocking });
   const records = createRecords({ ...readerOptions, blocking: logBlocking });
-  const limits = createLimits(commands, keys);
   const inspection = createInspection(commands, keys);
   const waiting = createWaiting(commands, keys);
   const share = createShare(concurrency);
@@ -122,7 +110,7 @@ export function createApp(config: Config, logger: Logger) {
     monotonic,
   );
   const sealer = createSealer(config.encryptionKey);
-  const { deliver, wait, defer, giveUp } = createDeliver({
+  const attempt = createDeliver({
     endpoints,
     sender,
     settler,
@@ -142,47 +130,26 @@ export function createApp(config: Config, logger: Logger) {
   });
 
   // Taking
-  const { ratePerSecond } = config;
-  const limiter =
-    ratePerSecond === 0
-      ? unlimited
-      : createLimiter({ limits, ratePerSecond, logger, now: monotonic });
-  const permits = createPermits({
+  const { permits, takeOnce, waitingRoom } = createTaking({
+    config,
+    commands,
+    keys,
+    consumer,
+    queue,
+    inspection,
+    waiting,
+    share,
     traffic,
-    limiter,
-    deliver: createBegin({
-      limits,
-      endpointRatePerSecond: config.endpointRatePerSecond || null,
-      deliver,
-      defer,
-      logger,
-      signal,
-    }),
-    wait: async (work) => {
-      await wait(work);
-      waitingRoom.noteArrival(work.endpoint);
-    },
-    onRoom: (endpoint) => waitingRoom.noteRoom(endpoint),
+    attempt,
+    settler,
+    originOf: endpoints.originOf,
+    seal: sealer.seal,
+    wakeWaitingRoom: () => letting.wake(),
     logger,
     signal,
-    now: monotonic,
-  });
-  const admit = createAdmit({
-    streamKey,
-    queue,
-    permits,
-    limiter,
-    originOf: endpoints.originOf,
-    giveUp,
-    logger,
-  });
-  const guard = createMemoryGuard({
-    inspection,
-    deadLetters: createDeadLetters(commands, keys),
-    deadMaxBytes: config.deadMaxBytes,
-    typicalBytes: queue.typicalBytes,
-    logger,
-    now: () => performance.now(),
+    now,
+    monotonic,
+    random,
   });
 
   // Recording
@@ -193,6 +160,7 @@ export function createApp(config: Config, logger: Logger) {
     metrics,
     logger,
     now,
+    monotonic,
   });
 
   const loop = (
@@ -205,66 +173,9 @@ export function createApp(config: Config, logger: Logger) {
     summarizedAt = monotonic();
     if (summary !== null) logger.info(summary, "worker.metrics");
   };
-  const admitAndNote: Admit = (...args) => {
-    guard.noteRead();
-    return admit(...args);
-  };
-  const consume = createConsume({
-    concurrency,
-    queue,
-    claims: createClaims({
-      claimIdleMs,
-      queue,
-      permits,
-      now: monotonic,
-      random,
-    }),
-    runAlone: createRunAlone({
-      concurrency,
-      claimIdleMs,
-      attemptTimeoutMs: config.attemptTimeoutMs,
-      queue,
-      marks: createMarks(commands, keys, consumer),
-      permits,
-      admit: admitAndNote,
-      settler,
-      logger,
-      now: monotonic,
-      random,
-      sleep: abortableSleep,
-    }),
-    limiter,
-    permits: {
-      ...permits,
-      free: () =>
-        Math.min(permits.free(), guard.mostInFlight() - permits.running()),
-    },
-    admit: admitAndNote,
-    now: monotonic,
-  });
-  const consuming = loop(
-    "consume",
-    async (signal) => (await guard.check(permits.running())) || consume(signal),
-  );
+  const consuming = loop("consume", takeOnce);
   const recording = loop("record", record);
   const letting = loop("wait", () => waitingRoom.runOnce());
-  const waitingRoom = createWaitingRoom({
-    streamKey,
-    waiting: {
-      ...waiting,
-      // A delivery takes more memory in a list than in the stream.
-      unread: async (...limits) =>
-        guard.isTight()
-          ? { entries: [], hasMore: false }
-          : waiting.unread(...limits),
-    },
-    share,
-    originOf: endpoints.originOf,
-    seal: sealer.seal,
-    wake: letting.wake,
-    now: monotonic,
-    wallClock: now,
-  });
   const keeping = [
     letting,
     loop("heartbeat", createHeartbeat({ queue, permits, claimIdleMs, logger })),
@@ -292,31 +203,6 @@ export function createApp(config: Config, logger: Logger) {
     logger,
   });
 
-  function greet(port: number): void {
-    const rate =
-      ratePerSecond === 0
-        ? "off"
-        : `${ratePerSecond} deliveries/second over all dispatchers`;
-    for (const line of [
-      "Worker started successfully",
-      `Redis: ${describeRedisUrl(config.redisUrl)}`,
-      `Supabase: ${new URL(config.supabaseUrl).origin}`,
-      `Processing stream: ${streamKey} as consumer ${consumer}`,
-      `Concurrency: ${concurrency} deliveries at once`,
-      `Rate limit: ${rate}`,
-      `Attempt timeout: ${config.attemptTimeoutMs} ms; retries after ${config.retrySchedule.join(", ")} seconds`,
-      `Health and metrics: http://localhost:${port}/healthz, /readyz, /metrics`,
-      "Listening for deliveries...",
-    ]) {
-      logger.info(`[WEBHOOK_WORKER] ${line}`);
-    }
-    if (config.allowedNetworks.length > 0) {
-      logger.warn(
-        "[WEBHOOK_WORKER] ALLOW_PRIVATE_NETWORKS is set: deliveries may go to private addresses",
-      );
-    }
-  }
-
   let opsServer: OpsServer | undefined;
   return {
     /** Throws REDIS_UNAVAILABLE when Redis does not answer; Supabase may come later. */
@@ -339,7 +225,7 @@ export function createApp(config: Config, logger: Logger) {
         logger,
       );
       for (const each of [consuming, recording, ...keeping]) each.start();
-      greet(opsServer.port);
+      greet({ config, consumer, port: opsServer.port, logger });
     },
     /** Stops reading, finishes running deliveries within the grace, gives the rest back. Idempotent. */
     stop: async (): Promise<void> => {

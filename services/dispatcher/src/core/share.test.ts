@@ -1,10 +1,6 @@
 import { describe, expect, test } from "vitest";
-import {
-  createShare,
-  type Destination,
-  type EndpointHealth,
-  type Share,
-} from "./share.ts";
+import type { Destination } from "./destinations.ts";
+import { createShare, type EndpointHealth, type Share } from "./share.ts";
 
 const SLOTS = 8;
 const ALL_BUT_A_QUARTER = 6;

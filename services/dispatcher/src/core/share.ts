@@ -15,25 +15,22 @@
 // (`park`) if its turn will come within half a second, because parked deliveries keep others from being read. Otherwise it
 // goes to its endpoint's waiting list (`wait`).
 import {
+  createDestinations,
+  type Destination,
+  type EndpointState,
+  type OriginState,
+  type Standing,
+} from "./destinations.ts";
+import {
   answered,
   begin,
   countOverdue,
-  createHealth,
   end,
-  type Health,
   hung,
   isSick,
   SHORTEST_OVERDUE_MS,
 } from "./health.ts";
-import {
-  allowance,
-  createPressure,
-  hold,
-  type Pressure,
-  pushBack,
-  relax,
-  spend,
-} from "./pressure.ts";
+import { allowance, hold, pushBack, relax, spend } from "./pressure.ts";
 
 /**
  * What an attempt says of its endpoint: it took the delivery or answered otherwise, asked for less (429), could not be
@@ -41,13 +38,6 @@ import {
  */
 export type EndpointHealth =
   "answered" | "busy" | "failed" | "timeout" | "not asked";
-
-export interface Destination {
-  /** The endpoint's id, or the URL without its query. */
-  endpoint: string;
-  /** Null while it is not known: the endpoint has not been looked up yet. */
-  origin: string | null;
-}
 
 export type ShareAnswer = "go" | "park" | "wait";
 
@@ -79,24 +69,6 @@ export interface Share {
   aside: () => number;
 }
 
-type Standing = "proven" | "new" | "sick";
-
-interface State {
-  endpoint: Health;
-  pressure: Pressure;
-  origin: string | null;
-  /** As it was last judged; its running attempts are counted there. */
-  standing: Standing;
-}
-
-interface OriginState {
-  health: Health;
-  /** Refused connections speak of the whole host, unless most others are accepted. */
-  pressure: Pressure;
-  /** Refused connections, less a tenth for every answer since. */
-  refusals: number;
-}
-
 /** What was granted before in the same round, and is not running yet. */
 interface Granted {
   unproven: number;
@@ -106,59 +78,27 @@ interface Granted {
 const QUICK_FAILURE_MS = 250;
 const SLOW_FIRST_ANSWER_MS = 250;
 const LONGEST_PARK_MS = 500;
-const REMEMBERED = 10_000;
 const REFUSALS_OF_A_HOST = 2;
 const NOTHING: Granted = { unproven: 0, atOrigin: 0 };
-
-/** Makes room among `known`: the half that was not seen for longest goes, but nothing that has an attempt in flight. */
-function forget<Known>(
-  known: Map<string, Known>,
-  healthOf: (each: Known) => Health,
-): void {
-  if (known.size < REMEMBERED) return;
-  const idle = [...known]
-    .map(([name, each]) => ({ name, health: healthOf(each) }))
-    .filter(({ health }) => health.startedAt.length === 0)
-    .toSorted((a, b) => a.health.seenAt - b.health.seenAt);
-  for (const { name } of idle.slice(0, Math.ceil(REMEMBERED / 2)))
-    known.delete(name);
-}
 
 export function createShare(slots: number): Share {
   const most = Math.max(1, slots - Math.max(1, Math.floor(slots / 4)));
   const few = Math.max(1, Math.floor(slots / 8));
   const unproven = Math.max(1, Math.min(slots - 1, Math.ceil(slots / 2)));
-  const states = new Map<string, State>();
-  const origins = new Map<string, OriginState>();
+  const known = createDestinations();
   /** The states with attempts in flight. */
-  const busy = new Set<State>();
+  const busy = new Set<EndpointState>();
   const running = { proven: 0, new: 0, sick: 0 };
   let aside = 0;
   /** Those of them that are new or sick: as few as may be, because others may take the places of those that answer. */
   let unprovenAside = 0;
 
-  function originOf(name: string | null, now: number): OriginState | null {
-    if (name === null) return null;
-    let origin = origins.get(name);
-    if (origin === undefined) {
-      forget(origins, ({ health }) => health);
-      origin = {
-        health: createHealth(now),
-        pressure: createPressure(),
-        refusals: 0,
-      };
-      origins.set(name, origin);
-    }
-    origin.health.seenAt = now;
-    return origin;
-  }
-
   function judge(
-    state: State,
+    state: EndpointState,
     origin: OriginState | null,
     now: number,
   ): Standing {
-    const { endpoint } = state;
+    const { health: endpoint } = state;
     const standing =
       isSick(endpoint, now) || (origin !== null && isSick(origin.health, now))
         ? "sick"
@@ -178,7 +118,7 @@ export function createShare(slots: number): Share {
   function countAside(now: number): void {
     let overdue = 0;
     let proven = 0;
-    for (const { endpoint, standing } of busy) {
+    for (const { health: endpoint, standing } of busy) {
       const count = countOverdue(endpoint, now);
       overdue += count;
       if (standing === "proven") proven += count;
@@ -192,31 +132,15 @@ export function createShare(slots: number): Share {
     if (aside > 0 && now - startedAt > SHORTEST_OVERDUE_MS) countAside(now);
   }
 
-  function visit(destination: Destination, now: number): State {
-    let state = states.get(destination.endpoint);
-    if (state === undefined) {
-      forget(states, ({ endpoint }) => endpoint);
-      state = {
-        endpoint: createHealth(now),
-        pressure: createPressure(),
-        origin: destination.origin,
-        standing: "new",
-      };
-      states.set(destination.endpoint, state);
-    }
-    state.endpoint.seenAt = now;
-    return state;
-  }
-
   /** How many attempts the endpoint may have at once, its origin's other endpoints left aside. */
-  function capOf(state: State, standing: Standing): number {
+  function capOf(state: EndpointState, standing: Standing): number {
     const share = standing === "proven" ? most : few;
     return Math.min(share, Math.floor(state.pressure.limit));
   }
 
   function originRoom(
     origin: OriginState | null,
-    { endpoint }: State,
+    { health: endpoint }: EndpointState,
     now: number,
   ): number {
     if (origin === null) return Infinity;
@@ -249,14 +173,14 @@ export function createShare(slots: number): Share {
 
   function roomOf(
     { origin: name }: Destination,
-    state: State,
+    state: EndpointState,
     now: number,
     granted: Granted,
   ): number {
-    const origin = originOf(name, now);
+    const origin = known.origin(name, now);
     const standing = judge(state, origin, now);
     return Math.min(
-      capOf(state, standing) - state.endpoint.startedAt.length,
+      capOf(state, standing) - state.health.startedAt.length,
       originRoom(origin, state, now) - granted.atOrigin,
       groupRoom(standing) - granted.unproven,
       allowance(state.pressure, now),
@@ -265,7 +189,7 @@ export function createShare(slots: number): Share {
 
   /** Whether a delivery that cannot go now should wait in the dispatcher. */
   function mayPark(
-    { endpoint, pressure, standing }: State,
+    { health: endpoint, pressure, standing }: EndpointState,
     origin: OriginState | null,
     now: number,
     ahead: number,
@@ -294,12 +218,12 @@ export function createShare(slots: number): Share {
 
   return {
     ask: (destination, now, ahead = 0, parked = ahead) => {
-      const state = visit(destination, now);
-      const origin = originOf(destination.origin, now);
+      const state = known.endpoint(destination, now);
+      const origin = known.origin(destination.origin, now);
       if (roomOf(destination, state, now, NOTHING) < 1)
         return mayPark(state, origin, now, ahead, parked) ? "park" : "wait";
       state.origin = destination.origin ?? state.origin;
-      begin(state.endpoint, now);
+      begin(state.health, now);
       spend(state.pressure, now);
       running[state.standing]++;
       busy.add(state);
@@ -312,8 +236,8 @@ export function createShare(slots: number): Share {
 
     restart: ({ endpoint, origin }, startedAt, now) => {
       const healths = [
-        states.get(endpoint)?.endpoint,
-        origin === null ? undefined : origins.get(origin)?.health,
+        known.knownEndpoint(endpoint)?.health,
+        known.knownOrigin(origin)?.health,
       ];
       for (const health of healths) {
         if (health === undefined) continue;
@@ -324,13 +248,10 @@ export function createShare(slots: number): Share {
     },
 
     leave: (destination, startedAt, now, health) => {
-      const state = states.get(destination.endpoint);
-      if (state === undefined) return;
-      const { endpoint, pressure } = state;
-      const origin =
-        destination.origin === null
-          ? null
-          : (origins.get(destination.origin) ?? null);
+      const state = known.knownEndpoint(destination.endpoint);
+      if (state === null) return;
+      const { health: endpoint, pressure } = state;
+      const origin = known.knownOrigin(destination.origin);
       end(endpoint, startedAt);
       running[state.standing]--;
       if (endpoint.startedAt.length === 0) busy.delete(state);
@@ -365,7 +286,7 @@ export function createShare(slots: number): Share {
       const byOrigin = new Map<string | null, number>();
       return destinations.map((destination) => {
         const { origin } = destination;
-        const state = visit(destination, now);
+        const state = known.endpoint(destination, now);
         const atOrigin = origin === null ? 0 : (byOrigin.get(origin) ?? 0);
         const granted = { unproven: unprovenGranted, atOrigin };
         const room = Math.min(
@@ -381,18 +302,13 @@ export function createShare(slots: number): Share {
     },
 
     hold: (endpoint, now, ms) => {
-      hold(visit({ endpoint, origin: null }, now).pressure, now, ms);
+      hold(known.endpoint({ endpoint, origin: null }, now).pressure, now, ms);
     },
 
     review: (now) => {
       for (const state of busy) {
-        const { origin } = state;
         // Another attempt of the endpoint may have gone elsewhere, and that origin be forgotten by now.
-        judge(
-          state,
-          origin === null ? null : (origins.get(origin) ?? null),
-          now,
-        );
+        judge(state, known.knownOrigin(state.origin), now);
       }
       countAside(now);
     },

@@ -1,6 +1,7 @@
 // Who goes, who waits here and who waits in Redis: the dispatcher's slots as data. A delivery gets a slot when its
 // endpoint's share has one (share.ts); otherwise it is parked here for a moment, or goes to its endpoint's waiting list.
-import type { Destination, EndpointHealth, Share } from "./share.ts";
+import type { Destination } from "./destinations.ts";
+import type { EndpointHealth, Share } from "./share.ts";
 
 /** What traffic needs to know of a piece of work. */
 export interface Item extends Destination {

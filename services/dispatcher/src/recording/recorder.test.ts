@@ -59,6 +59,7 @@ function setUp(options: {
     claimIdleMs: CLAIM_IDLE_MS,
     logger,
     now: () => now,
+    monotonic: () => now,
     metrics: {
       recorded: (count) => {
         counted.push(count);

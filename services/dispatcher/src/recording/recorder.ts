@@ -30,7 +30,10 @@ export interface RecorderOptions {
   claimIdleMs: number;
   metrics: Pick<Metrics, "recorded">;
   logger: Logger;
+  /** Ms since 1970, for dead letters. */
   now: () => number;
+  /** Ms of a clock that nobody sets. */
+  monotonic: () => number;
 }
 
 const sizeOfEntry = ({ record }: LogEntry) => sizeOf(record);
@@ -61,11 +64,19 @@ function deliveryOf({ delivery }: AttemptRecord): Partial<AttemptRecord> {
 }
 
 export function createRecorder(options: RecorderOptions) {
-  const { records, callWithText, claimIdleMs, metrics, logger, now } = options;
+  const {
+    records,
+    callWithText,
+    claimIdleMs,
+    metrics,
+    logger,
+    now,
+    monotonic,
+  } = options;
   const closeAttempt = createCloseAttempt({ records, callWithText });
   let batch: LogEntry[] = [];
-  let claimedAt = now();
-  const uploads = createUploadSize(() => performance.now());
+  let claimedAt = monotonic();
+  const uploads = createUploadSize(monotonic);
 
   async function call(entries: LogEntry[]): Promise<string[]> {
     const text = `{"attempts":[${entries.map(({ record }) => record).join(",")}],"count":${entries.length}}`;
@@ -174,11 +185,11 @@ export function createRecorder(options: RecorderOptions) {
   }
 
   async function next(): Promise<LogEntry[]> {
-    if (now() - claimedAt >= CLAIM_INTERVAL_MS) {
+    if (monotonic() - claimedAt >= CLAIM_INTERVAL_MS) {
       const claimed = await records.claim(BATCH_ENTRIES, claimIdleMs);
       // There may be more, so the next round claims again.
       if (claimed.length > 0) return claimed;
-      claimedAt = now();
+      claimedAt = monotonic();
     }
     return records.read(BATCH_ENTRIES, CLAIM_INTERVAL_MS);
   }

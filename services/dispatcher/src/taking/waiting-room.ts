@@ -4,7 +4,8 @@ import { parseEntry, toFields } from "@pipeline/shared/entries";
 import type { StreamEntry } from "@pipeline/shared/queue/group-reader";
 import type { Diversion, Turn, Waiting } from "@pipeline/shared/queue/waiting";
 import { sealed } from "../core/settlement.ts";
-import type { Destination, Share } from "../core/share.ts";
+import type { Destination } from "../core/destinations.ts";
+import type { Share } from "../core/share.ts";
 import { destinationOf } from "../core/work.ts";
 
 export interface WaitingRoomOptions {
