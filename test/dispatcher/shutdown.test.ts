@@ -62,7 +62,11 @@ test("what is not finished within the grace is sent by another at once, as the s
     if (request.seenBefore > 0) response.end(); // the first time it never answers
   });
   const own = await ownStreamForTest({
-    env: { SHUTDOWN_GRACE_MS: "2500", RATE_LIMIT_PER_SECOND: "0" },
+    env: {
+      SHUTDOWN_GRACE_MS: "2500",
+      RATE_LIMIT_PER_SECOND: "0",
+      DISPATCHER_CONCURRENCY: "40", // a new endpoint gets five of them
+    },
   });
   const leaving = own.services[0]!;
   const ids = await Promise.all(
