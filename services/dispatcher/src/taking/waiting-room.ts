@@ -82,6 +82,7 @@ export function createWaitingRoom(options: WaitingRoomOptions): WaitingRoom {
     const parsed = parseEntry(streamKey, entryId, flat);
     if (!parsed.ok) return null;
     const { delivery } = parsed;
+    if (delivery.isReserved) return null; // its moment would pass in the list
     const { endpoint } = destinationOf(delivery, originOf);
     if (!seenAt.has(endpoint)) return null;
     const fields = toFields(sealed(delivery, seal));
