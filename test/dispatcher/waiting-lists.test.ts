@@ -58,3 +58,48 @@ test("an endpoint's rate limit holds after it has hung as well", async () => {
   console.log(`${instants.length} after recovery, at most ${most} in a second`);
   expect(most).toBeLessThanOrEqual(1.5 * PER_SECOND);
 }, 120_000);
+
+test(
+  "a long list drains about as fast as its endpoint takes deliveries otherwise, once it has recovered",
+  { retry: 2, timeout: 200_000 },
+  async () => {
+    const COUNT = 5000;
+    let hangs = true;
+    const open: (() => void)[] = [];
+    const receiver = await receiverForTest(async (_request, response) => {
+      if (hangs) await new Promise<void>((resolve) => open.push(resolve));
+      response.end();
+    });
+    const own = await ownStreamForTest({
+      schedulers: 1,
+      env: { DISPATCHER_CONCURRENCY: "5", RATE_LIMIT_PER_SECOND: "0" },
+    });
+    const fields = () => ({ webhook_url: `${receiver.url}/x`, payload: "{}" });
+    const arrived = async (count: number) => {
+      const from = Date.now();
+      await until(
+        "all arrived",
+        () => receiver.requests.length >= count,
+        90_000,
+      );
+      return (Date.now() - from) / 1000;
+    };
+    await addMany(own, COUNT, fields);
+    await until(
+      "they wait in the list",
+      async () => (await own.redis.hlen(own.keys.waitingData)) > COUNT - 20,
+      30_000,
+    );
+    hangs = false;
+    for (const end of open) end();
+    const fromList = await arrived(COUNT);
+    await until(
+      "the list is forgotten",
+      async () => (await own.redis.exists(own.keys.waiting)) === 0,
+    );
+    await addMany(own, COUNT, fields);
+    const otherwise = await arrived(2 * COUNT);
+    console.log(`${COUNT} in ${fromList} s, otherwise in ${otherwise} s`);
+    expect(fromList).toBeLessThan(2.5 * otherwise);
+  },
+);
