@@ -217,6 +217,28 @@ describe("a hold", () => {
     expect(await queue().waiting()).toEqual([]);
   });
 
+  test.each(["retry", "wait"] as const)(
+    "gives way to a success that comes late, and takes along what it held (%s)",
+    async (kind) => {
+      const entry = await queue().inFlight("a");
+      const id = entry.deliveryId;
+      await queue().claim("b", entry.entryId);
+      const fields = fieldsOf(id, kind === "retry" ? 2 : 1);
+      await queue().settleOne("b", entry, { kind, fields, record: null });
+      await queue().holds.holdToCancel(id);
+      expect(await queue().settleOne("a", entry, { kind: "success" })).toBe(
+        "late",
+      );
+      const recorder = queue().recorder("r");
+      await recorder.recorded(await recorder.read(10, 10));
+      await queue().makeDue(id);
+      await queue().retries.promote(10, Date.now());
+      const endpoint = String(fields["webhook_url"]);
+      await queue().lists.letOut([{ endpoint, count: 1 }], 1000, Date.now());
+      expect(await queue().waiting()).toEqual([]);
+    },
+  );
+
   test("that cancels leaves nothing behind but, where Redis had not heard of the delivery, a tombstone", async () => {
     const known = randomUUID();
     await queue().producer.enqueue(

@@ -266,6 +266,32 @@ describe("let out", () => {
     expect(await inStream()).toEqual([ids[49]]);
   });
 
+  test("many that were cancelled keep no other endpoint waiting", async () => {
+    const B = "https://z.test/";
+    const cancelled = Array.from({ length: 3000 }, () => randomUUID());
+    await waits();
+    const [list] = await listKeys();
+    await queue().redis.lpush(list!, ...cancelled);
+    const other = await waits(B);
+    const grants = async () =>
+      (await endpoints()).map((endpoint) => ({ endpoint, count: 1 }));
+    await queue().lists.letOut(await grants(), A_LOT, Date.now());
+    await queue().lists.letOut(await grants(), A_LOT, Date.now());
+    expect(await inStream()).toContain(other);
+  });
+
+  test("one that a person's action holds is looked at once", async () => {
+    const B = "https://b.test/";
+    const [held] = await line(1);
+    const other = await waits(B);
+    await queue().holds.holdToCancel(held!);
+    const grants = [URL_A, B].map((endpoint) => ({ endpoint, count: 1 }));
+    expect(await queue().lists.letOut(grants, A_LOT, Date.now())).toEqual([
+      0, 1,
+    ]);
+    expect(await inStream()).toEqual([other]);
+  });
+
   test("once, when it was cancelled and has come again", async () => {
     const [id, other] = await line(2);
     await queue().cancel(id!);
@@ -439,6 +465,16 @@ describe("look-ahead", () => {
     const read = await queue().read("a");
     expect(await queue().consumer("a").admit(read)).toEqual([false]);
     expect(await letOut(10)).toEqual([2]);
+  });
+
+  test("leaves to the dispatchers what is not UTF-8", async () => {
+    await line(1);
+    const latin1 = Buffer.from([0x22, 0xe9, 0x22]);
+    const entry = ["webhook_url", URL_A, "payload", latin1] as const;
+    await queue().redis.xadd(queue().keys.stream, "*", ...entry);
+    await add("later");
+    const { entries } = await queue().lists.unread(10, A_LOT);
+    expect(entries.map(({ fields }) => fields[1])).toEqual(["later"]);
   });
 
   test("diverts without a group", async () => {

@@ -29,11 +29,15 @@ local function marked(own)
   return fields
 end
 
--- The id leaves the list last: whatever fails before, the delivery is still in it.
+-- The id leaves the list last: whatever fails before, the delivery is still in it. Each is looked at once: those that are held
+-- go to the end.
 local function take(endpoint, count)
   local list, taken, newest = waitingList(endpoint), 0, nil
-  while taken < count and bytesLeft > 0 and looksLeft > 0 do
+  if looksLeft == 0 then return 0 end
+  local unseen = redis.call('LLEN', list)
+  while taken < count and bytesLeft > 0 and looksLeft > 0 and unseen > 0 do
     looksLeft = looksLeft - 1
+    unseen = unseen - 1
     local deliveryId = redis.call('LINDEX', list, 0)
     if not deliveryId then break end
     local text = redis.call('HGET', waitingData, deliveryId)
@@ -59,12 +63,10 @@ local function take(endpoint, count)
     end
     redis.call('LPOP', list)
   end
-  if newest then
-    redis.call('HSET', letOut, endpoint, newest)
-    -- Behind those that had their turn and no room.
-    if heldMs(redis.call('ZSCORE', waiting, endpoint) or 0, now) == 0 then
-      redis.call('ZADD', waiting, 'XX', nextTurn(), endpoint)
-    end
+  if newest then redis.call('HSET', letOut, endpoint, newest) end
+  -- Behind those that had their turn and no room; and if it has used up the looks, behind those that got none.
+  if (newest or looksLeft == 0) and heldMs(redis.call('ZSCORE', waiting, endpoint) or 0, now) == 0 then
+    redis.call('ZADD', waiting, 'XX', nextTurn(), endpoint)
   end
   return taken
 end

@@ -36,7 +36,8 @@ if #ids > 0 then
   for i, id in ipairs(ids) do
     local fields, data
     if texts[i] then fields, data = decodeEntry(texts[i]) end
-    local endpoint = fields and anyInLine and endpointInLine(data)
+    -- A moment that the endpoint's rate limit has reserved would pass in the line.
+    local endpoint = fields and anyInLine and data.reserved ~= '1' and endpointInLine(data)
     local place = known[i] ~= 'retry' and realHome(id, known[i])
     if place == 'closing' then
       held[#held + 1] = id

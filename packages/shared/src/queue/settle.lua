@@ -106,6 +106,12 @@ local function settleLate(deliveryId, attempt, record)
   elseif place == 'waiting' then
     redis.call('HDEL', waitingData, deliveryId)
   else
+    -- What a person's action holds would go on when the record is in Postgres and the home is gone.
+    if place == 'closing' then
+      redis.call('ZREM', retries, deliveryId)
+      redis.call('HDEL', retriesData, deliveryId)
+      redis.call('HDEL', waitingData, deliveryId)
+    end
     local letter = recentDeadLetter(deliveryId)
     -- An outcome that waits to be recorded and has left no dead letter is a success already, most often this very one.
     if place == 'log' and not letter then return 0 end

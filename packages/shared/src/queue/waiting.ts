@@ -4,6 +4,7 @@ import type { Fields } from "./fields.ts";
 import type { StreamEntry } from "./group-reader.ts";
 import { DISPATCHERS_GROUP, type Keys } from "./keys.ts";
 import { queueScript } from "./script.ts";
+import { createTextCheck } from "./undecodable.ts";
 
 /** Whether an entry was let out of a waiting list: `let-out.lua` marks it in its first field. */
 export function isFromWaitingList(fields: readonly string[]): boolean {
@@ -39,7 +40,10 @@ export interface Waiting {
   ) => Promise<number[]>;
   /** Lets nothing out for the endpoint before `ms` have passed, whoever asks. Never shortens. */
   hold: (endpoint: string, ms: number) => Promise<void>;
-  /** Entries ahead in the stream that no dispatcher has read; `hasMore` when the look ended at a limit. */
+  /**
+   * Entries ahead in the stream that no dispatcher has read, but none that is not UTF-8; `hasMore` when the look ended at a
+   * limit.
+   */
   unread: (
     limit: number,
     mostBytes: number,
@@ -54,6 +58,7 @@ export function createWaiting(redis: Redis, keys: Keys): Waiting {
   const hold = queueScript(redis, keys, "hold-back");
   const unread = queueScript(redis, keys, "unread");
   const divert = queueScript(redis, keys, "divert");
+  const checkText = createTextCheck(redis, keys.stream);
   let isEmpty = false;
 
   return {
@@ -86,12 +91,14 @@ export function createWaiting(redis: Redis, keys: Keys): Waiting {
     unread: async (limit, mostBytes) => {
       const reply = await unread(DISPATCHERS_GROUP, limit, mostBytes);
       const [more, ...entries] = reply as [number, ...[string, string[]][]];
+      const checked = await checkText(
+        entries.map(([entryId, fields]) => ({ entryId, fields, timesRead: 0 })),
+      );
       return {
-        entries: entries.map(([entryId, fields]) => ({
-          entryId,
-          fields,
-          timesRead: 0,
-        })),
+        entries: checked.filter(
+          ({ undecodable }) =>
+            undecodable === undefined || undecodable.size === 0,
+        ),
         hasMore: more === 1,
       };
     },

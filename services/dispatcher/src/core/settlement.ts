@@ -134,7 +134,10 @@ export function deferral(
   };
 }
 
-/** Into its endpoint's waiting list, and back to the head of it when it comes from there. */
+/**
+ * Into its endpoint's waiting list, and back to the head of it when it comes from there. The moment that the endpoint's rate
+ * limit may have reserved for it passes meanwhile: without a new one, all that have waited would go at once.
+ */
 export function waitSettlement(
   work: Work,
   { seal }: Pick<SettlementOptions, "seal">,
@@ -146,7 +149,10 @@ export function waitSettlement(
     attempt: delivery.attempt,
     kind: hasWaited ? "rewait" : "wait",
     delayMs: 0,
-    fields: sameEntry(work, sealed(delivery, seal)),
+    fields: sameEntry(work, {
+      ...sealed(delivery, seal),
+      isReserved: false,
+    }),
     endpoint,
     record: null,
   };

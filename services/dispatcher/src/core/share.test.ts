@@ -284,6 +284,20 @@ describe("rooms", () => {
     expect(share.rooms([A, at("b")], 1000)).toEqual([0, 1]);
   });
 
+  test("ahead of the next round are left to an endpoint that answers, as many as it takes in a tenth of a second", () => {
+    const share = answering(A, 50, 1000);
+    expect(share.ahead(A)).toBe(2 * ALL_BUT_A_QUARTER);
+    expect(share.ahead(at("unknown"))).toBe(0);
+    share.ask(at("new"), 1000);
+    expect(share.ahead(at("new"))).toBe(0);
+    share.ask(A, 1000);
+    share.review(9000);
+    expect(share.ahead(A)).toBe(0);
+    const other = answering(A, 50, 1000);
+    pass(other, A, 1000, 1010, "busy");
+    expect(other.ahead(A)).toBe(0);
+  });
+
   test("of all that are new or sick are half of the slots together", () => {
     const share = createShare(SLOTS);
     const many = Array.from({ length: 20 }, (_, n) => at(`host${n}`));

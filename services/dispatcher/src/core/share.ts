@@ -61,6 +61,8 @@ export interface Share {
   ) => void;
   /** How many more each could begin, had those before it in the list begun theirs. */
   rooms: (destinations: Destination[], now: number) => number[];
+  /** How many more an endpoint that answers will probably begin before its list is looked at again. */
+  ahead: (destination: Destination) => number;
   /** Nothing begins at the endpoint for `ms`. */
   hold: (endpoint: string, now: number, ms: number) => void;
   /** Looks for attempts that are overdue. To be called a few times a second. */
@@ -78,6 +80,8 @@ interface Granted {
 const QUICK_FAILURE_MS = 250;
 const SLOW_FIRST_ANSWER_MS = 250;
 const LONGEST_PARK_MS = 500;
+/** Between two looks at the waiting lists, the round trips included. */
+const LOOK_AGAIN_MS = 100;
 const REFUSALS_OF_A_HOST = 2;
 const NOTHING: Granted = { unproven: 0, atOrigin: 0 };
 
@@ -299,6 +303,20 @@ export function createShare(slots: number): Share {
         left -= room;
         return room;
       });
+    },
+
+    ahead: ({ endpoint, origin: name }) => {
+      const state = known.knownEndpoint(endpoint);
+      const origin = known.knownOrigin(name);
+      const answerMs = state?.health.answerMs ?? null;
+      if (state?.standing !== "proven" || answerMs === null) return 0;
+      if (
+        state.pressure.limit < most ||
+        (origin?.pressure.limit ?? most) < most
+      )
+        return 0;
+      const count = (most * LOOK_AGAIN_MS) / Math.max(1, answerMs);
+      return Math.floor(count);
     },
 
     hold: (endpoint, now, ms) => {

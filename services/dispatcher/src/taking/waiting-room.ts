@@ -11,7 +11,7 @@ import { destinationOf } from "../core/work.ts";
 export interface WaitingRoomOptions {
   streamKey: string;
   waiting: Waiting;
-  share: Pick<Share, "rooms" | "hold">;
+  share: Pick<Share, "rooms" | "ahead" | "hold">;
   /** Where an endpoint's id leads, if that is known. */
   originOf: (endpointId: string) => string | null;
   seal: (text: string) => string;
@@ -39,6 +39,8 @@ const BUSY_MS = 100;
 const SHORTEST_ROUND_MS = 10;
 const MOST_TURNS = 100;
 const MOST_LET_OUT_BYTES = 1_000_000;
+/** Beyond their shares, of all endpoints in one round: others must not wait long behind them in the stream. */
+const MOST_AHEAD = 200;
 const MOST_LOOKED_AT = 500;
 const MOST_LOOKED_AT_BYTES = 1_000_000;
 /** An endpoint is looked at in turn, so one that was not among the last turns may still have a list. */
@@ -72,9 +74,16 @@ export function createWaitingRoom(options: WaitingRoomOptions): WaitingRoom {
       .filter(({ heldMs }) => heldMs === 0)
       .map(({ endpoint }) => destination(endpoint));
     const rooms = share.rooms(due, now());
-    const grants = due
-      .map(({ endpoint }, i) => ({ endpoint, count: rooms[i]! }))
-      .filter(({ count }) => count > 0);
+    let aheadLeft = MOST_AHEAD;
+    const grants = [];
+    for (const [i, each] of due.entries()) {
+      const room = rooms[i]!;
+      if (room < 1) continue;
+      // One that answers takes its share many times before the next round.
+      const ahead = Math.min(share.ahead(each), aheadLeft);
+      aheadLeft -= ahead;
+      grants.push({ endpoint: each.endpoint, count: room + ahead });
+    }
     if (grants.length > 0)
       await waiting.letOut(grants, MOST_LET_OUT_BYTES, wallClock());
   }
@@ -83,6 +92,7 @@ export function createWaitingRoom(options: WaitingRoomOptions): WaitingRoom {
     const parsed = parseEntry(streamKey, entryId, flat);
     if (!parsed.ok) return null;
     const { delivery } = parsed;
+    if (delivery.isReserved) return null; // its moment would pass in the list
     const { endpoint } = destinationOf(delivery, originOf);
     if (!seenAt.has(endpoint)) return null;
     const fields = toFields(sealed(delivery, seal));
