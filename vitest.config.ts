@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 /** Files that promise how soon or how often something happens, so that a busy machine can make them fail. */
 const TIMING = [
-  "test/crash/{clock,redis,supabase,windows}.test.ts",
+  "test/crash/{clock,hostile-day,redis,supabase,windows}.test.ts",
   "test/dispatcher/{answers,back-pressure,dns,hostile-receivers,idle,isolation,limits,neighbours,resolver,retries,shutdown,slow-lookups,stale-connections}.test.ts",
   "test/ingest/{locked-rows,outages}.test.ts",
   "test/retry-scheduler/{deletions,service}.test.ts",

@@ -1,9 +1,12 @@
 // A receiver for many deliveries: it keeps a few numbers per webhook-id instead of whole requests.
 //   /ok  /500  /404  /flaky/<n> fails n times first  /slow/<ms>  /slow-500/<ms>
+//   /hang/… never answers, and /busy/… answers 429 to more than ten a second, until `recover` is called
 import { createHash } from "node:crypto";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
+
+const BUSY_PER_SECOND = 10;
 
 export interface Tally {
   path: string;
@@ -19,6 +22,8 @@ export interface TallyReceiver {
   /** What must never happen: a request without an id, or one id with two payloads. */
   faults: string[];
   requests: () => number;
+  /** What hangs answers from now on, and nothing is too much any more. */
+  recover: () => void;
   close: () => Promise<void>;
 }
 
@@ -27,6 +32,15 @@ export async function startTallyReceiver(): Promise<TallyReceiver> {
   const digests = new Map<string, string>();
   const faults: string[] = [];
   let requests = 0;
+  let isWell = false;
+  /** In the present second. */
+  const taken = { second: 0, count: 0 };
+
+  function isTooMuch(): boolean {
+    const second = Math.floor(Date.now() / 1000);
+    if (taken.second !== second) Object.assign(taken, { second, count: 0 });
+    return !isWell && ++taken.count > BUSY_PER_SECOND;
+  }
 
   function answer(tally: Tally, response: ServerResponse): void {
     const [, mode, value] = tally.path.split(/[/?]/);
@@ -34,11 +48,13 @@ export async function startTallyReceiver(): Promise<TallyReceiver> {
       if (status === 200) tally.accepted++;
       response.writeHead(status).end();
     };
+    if (mode === "hang" && !isWell) return;
     if (mode === "slow") setTimeout(end, Number(value), 200);
     else if (mode === "slow-500") setTimeout(end, Number(value), 500);
     else if (mode === "flaky")
       end(tally.requestedAt.length > Number(value) ? 200 : 500);
-    else if (tally.path === "/ok") end(200);
+    else if (mode === "busy") end(isTooMuch() ? 429 : 200);
+    else if (mode === "hang" || tally.path === "/ok") end(200);
     else end(Number(mode) || 404);
   }
 
@@ -80,6 +96,9 @@ export async function startTallyReceiver(): Promise<TallyReceiver> {
     tallies,
     faults,
     requests: () => requests,
+    recover: () => {
+      isWell = true;
+    },
     close: async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
