@@ -65,7 +65,7 @@ local function take(endpoint, count)
   end
   if newest then redis.call('HSET', letOut, endpoint, newest) end
   -- Behind those that had their turn and no room; and if it has used up the looks, behind those that got none.
-  if newest or looksLeft == 0 then redis.call('ZADD', waiting, 'XX', 'GT', now, endpoint) end
+  if newest or looksLeft == 0 then redis.call('ZADD', waiting, 'XX', 'GT', now + 0.5, endpoint) end
   return taken
 end
 

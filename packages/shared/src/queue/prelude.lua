@@ -108,7 +108,8 @@ local function decodeEntry(text)
 end
 
 -- Waiting lists. What exceeds its endpoint's share waits there, in order:
---   waiting         zset   endpoint -> the moment (ms) before which nothing is let out; lowest first, so endpoints take turns
+--   waiting         zset   endpoint -> its last turn, or the moment (ms) before which nothing is let out; lowest first, so
+--                          endpoints take turns. turns.lua tells one from the other
 --   waiting:<name>  list   delivery ids of one endpoint. An id without data was cancelled and is skipped
 --   waitingData     hash   delivery id -> entry fields as JSON
 --   letOut          hash   endpoint -> the last entry that was let out for it
