@@ -202,6 +202,25 @@ describe("turns", () => {
     expect((await queue().lists.turns(100))[0]?.heldMs).toBeGreaterThan(4000);
   });
 
+  test("and holds are over when the clock steps back by an hour", async () => {
+    await waits(B);
+    await waits(C);
+    await line(2);
+    await endpoints();
+    await letOut(1);
+    await queue().lists.hold(B, 30_000);
+    // What the clock has shown is an hour ahead of what it shows now.
+    for (const endpoint of [URL_A, B, C])
+      await queue().redis.zincrby(queue().keys.waiting, 3_600_000, endpoint);
+    const turns = await queue().lists.turns(100);
+    expect(turns.map(({ heldMs }) => heldMs)).toEqual([0, 0, 0]);
+    await queue().lists.hold(B, 30_000);
+    const held = (await queue().lists.turns(100)).filter(
+      ({ heldMs }) => heldMs > 0,
+    );
+    expect(held.map(({ endpoint }) => endpoint)).toEqual([B]);
+  });
+
   test("an endpoint that is held and for which nobody waits sends what is new to its list, and is forgotten afterwards", async () => {
     await queue().lists.hold(URL_A, 30);
     const { id, home } = await enqueue();

@@ -109,7 +109,7 @@ export function createDeliver(dependencies: DeliverDependencies): Deliver {
     const request = { deliveryId, payload, secret, customHeaders };
     const { headers, signature } = signAttempt(request, startedAt);
     const result = await sender.send({ url, headers, body: payload });
-    const durationMs = monotonic() - beganAt;
+    const durationMs = Math.round(monotonic() - beganAt);
     const outcome = classify(result, now());
     return { url, result, outcome, signature, startedAt, durationMs };
   }
