@@ -35,9 +35,15 @@ async function soakHostileDay(
 Kills       ${counts(day.kills)}
 Faults      ${counts(day.spells)}
 Deliveries  ${day.healthy} for the healthy, ${day.sick} for the sick
-Arrival     of the healthy ones: p50 ${day.p50} ms, p99 ${day.p99} ms
+Arrival     of the healthy ones: p50 ${day.p50} ms, p99 ${day.p99} ms; the longest stall of this process was ${day.stalledMs} ms
 Refused     ${day.refused} tries, ${day.refusedWithoutCause} of them with no fault to explain it
 Duplicates  ${day.repeated} requests to healthy receivers`);
+  console.log(
+    `Harms       ${day.harms.length} attempts at healthy receivers failed`,
+  );
+  for (const harm of day.harms.slice(0, 50)) console.log(`  ${harm}`);
+  if (day.losses.length + day.harms.length > 0)
+    console.log(day.timeline.join("\n"));
   return day.losses;
 }
 

@@ -28,6 +28,11 @@ export interface AttemptRow {
   [column: string]: unknown;
 }
 
+type AttemptSummary = Pick<
+  AttemptRow,
+  "delivery_id" | "attempt_number" | "attempted_at" | "duration_ms" | "error"
+>;
+
 const PAGE = 1000;
 
 export function createDeliveries({ client }: Pick<Database, "client">) {
@@ -84,9 +89,9 @@ export function createDeliveries({ client }: Pick<Database, "client">) {
         ["id"],
       ),
     allAttempts: () =>
-      selectAll<Pick<AttemptRow, "delivery_id" | "attempt_number" | "error">>(
+      selectAll<AttemptSummary>(
         "webhook_delivery_logs",
-        "delivery_id,attempt_number,error",
+        "delivery_id,attempt_number,attempted_at,duration_ms,error",
         ["delivery_id", "attempt_number"],
       ),
   };

@@ -6,7 +6,17 @@ import type { Pipeline } from "./crash-pipeline.ts";
 /** Deliveries a second. */
 const RATES = { api: 15, xadd: 15, hanging: 5, silent: 2, busy: 15, locked: 2 };
 const HANGING_PATHS = 40;
-const TRY_AGAIN_MS = 250;
+const TRY_AGAIN_MS = 500;
+const LONGEST_PAUSE_MS = 4000;
+
+/** As clients should: longer each time, and not all at once. A herd of them would starve the receiver in this process. */
+function createPause(random: () => number) {
+  let ms = TRY_AGAIN_MS;
+  return async () => {
+    await sleep(ms * (0.5 + random()));
+    ms = Math.min(2 * ms, LONGEST_PAUSE_MS);
+  };
+}
 
 /** A delivery that was promised: where it goes, and when the request that was answered so was made. */
 export interface Promised {
@@ -53,6 +63,7 @@ export function createFlows(
     const wanted = { ...of, webhookUrl: url, idempotencyKey: randomUUID() };
     // A try that was not answered may be the one that stored it.
     let unansweredAt: number | null = null;
+    const pause = createPause(random);
     for (;;) {
       const at = Date.now();
       let status: number | null = null;
@@ -75,12 +86,13 @@ export function createFlows(
         unansweredAt ??= at;
       }
       if (into === healthy) refusals.push({ at: Date.now(), status });
-      await sleep(TRY_AGAIN_MS);
+      await pause();
     }
   }
 
   async function xadd(into: Map<string, Promised>, url: string, of: object) {
     const id = randomUUID();
+    const pause = createPause(random);
     for (;;) {
       const askedAt = Date.now();
       try {
@@ -90,7 +102,7 @@ export function createFlows(
       } catch {
         if (into === healthy) refusals.push({ at: Date.now(), status: null }); // Redis is full
       }
-      await sleep(TRY_AGAIN_MS);
+      await pause();
     }
   }
 
