@@ -310,14 +310,6 @@ describe("rooms", () => {
     expect(rooms.reduce((sum, each) => sum + each)).toBe(4);
   });
 
-  test("of new ones go first to those at an origin that answers", () => {
-    const share = createShare(SLOTS);
-    pass(share, at("good", "known"), 0, 5, "answered");
-    const hosts = Array.from({ length: 10 }, (_, n) => at(`host${n}`));
-    const rooms = share.rooms([...hosts, at("good", "other")], 10);
-    expect(rooms).toEqual([1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
-  });
-
   test("of one origin's endpoints are its own together", () => {
     const share = createShare(SLOTS);
     const paths = Array.from({ length: 10 }, (_, n) => at("a", `${n}`));

@@ -128,10 +128,6 @@ function forget<Known>(
     known.delete(name);
 }
 
-function isProven(health: Health, now: number): boolean {
-  return health.answerMs !== null && !isSick(health, now);
-}
-
 export function createShare(slots: number): Share {
   const most = Math.max(1, slots - Math.max(1, Math.floor(slots / 4)));
   const few = Math.max(1, Math.floor(slots / 8));
@@ -229,18 +225,14 @@ export function createShare(slots: number): Share {
   ): number {
     if (origin === null) return Infinity;
     const { health, pressure } = origin;
-    const doesAnswer = isProven(endpoint, now);
+    const isProven = health.answerMs !== null && !isSick(health, now);
+    const doesAnswer = endpoint.answerMs !== null && !isSick(endpoint, now);
     const probes = doesAnswer ? Math.min(most, few + 1) : few;
-    const share = isProven(health, now) ? most : probes;
+    const share = isProven ? most : probes;
     return Math.min(
       Math.min(share, Math.floor(pressure.limit)) - health.startedAt.length,
       allowance(pressure, now),
     );
-  }
-
-  function answers(name: string | null, now: number): boolean {
-    const health = name === null ? undefined : origins.get(name)?.health;
-    return health !== undefined && isProven(health, now);
   }
 
   /** How many of those that are new or sick stand in slots. */
@@ -375,12 +367,7 @@ export function createShare(slots: number): Share {
       let left = 2 * slots;
       let unprovenGranted = 0;
       const byOrigin = new Map<string | null, number>();
-      const rooms = destinations.map(() => 0);
-      // A thousand endpoints that hang are tried one after another; a new path of a host that answers need not wait for them.
-      const inTurn = [...destinations.entries()];
-      const first = inTurn.filter(([, { origin }]) => answers(origin, now));
-      const last = inTurn.filter(([, { origin }]) => !answers(origin, now));
-      for (const [index, destination] of [...first, ...last]) {
+      return destinations.map((destination) => {
         const { origin } = destination;
         const state = visit(destination, now);
         const atOrigin = origin === null ? 0 : (byOrigin.get(origin) ?? 0);
@@ -393,9 +380,8 @@ export function createShare(slots: number): Share {
         if (state.standing !== "proven") unprovenGranted += room;
         byOrigin.set(origin, atOrigin + room);
         left -= room;
-        rooms[index] = room;
-      }
-      return rooms;
+        return room;
+      });
     },
 
     ahead: ({ endpoint, origin: name }) => {
