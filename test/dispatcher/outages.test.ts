@@ -54,7 +54,7 @@ test("while Supabase is away deliveries go on, and their records follow once it 
     "they wait to be recorded",
     async () => (await own.work()).log === 21,
   );
-  await until("the other waits", async () => (await own.work()).retries === 1);
+  await until("the other waits", async () => (await own.work()).waiting === 1);
   expect(await ask("/healthz")).toMatchObject({ status: 200 });
   const ready = await ask("/readyz");
   expect(ready.status).toBe(503);
