@@ -34,13 +34,14 @@ test("clocks that are set an hour forward and back change nothing but time stamp
   const add = async (url: string) => {
     const id = randomUUID();
     ids.push(id);
-    await own.add({ id, webhook_url: `${url}/x`, payload: "{}" });
+    await own.add({ id, webhook_url: url, payload: "{}" });
     return id;
   };
 
   for (let step = 0; step < 3; step++) {
-    await add(failing.url);
-    await add(asking.url);
+    // Each an endpoint of its own: Retry-After holds a whole endpoint.
+    await add(`${failing.url}/${step}`);
+    await add(`${asking.url}/${step}`);
     for (const { child } of own.services) child.kill("SIGWINCH");
     for (let n = 0; n < 20; n++) {
       await add(healthy.url);

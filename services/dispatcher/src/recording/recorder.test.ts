@@ -246,11 +246,36 @@ test.each(["57014", "55P03"])(
     await expect(run()).resolves.toBe(GATHER_MS);
     expect(recorded).toEqual([["a-0", "c-0"]]);
     expect(setAside).toEqual([]);
-    // It is not in hand any more: a later claim brings it back.
+    // Not at once: others come first.
     await run();
     expect(idsOf(calls.at(-1)!.rows)).toEqual(["d"]);
   },
 );
+
+test("a record whose row somebody holds is tried again after two seconds, then after four, and recorded when the row is free", async () => {
+  let isLocked = true;
+  const { run, recorded, calls, pass } = setUp({
+    reads: [[entry("a"), entry("b")]],
+    answer: (rows) => {
+      if (isLocked && rows.some(isOf("b"))) throw timeout("55P03");
+      return [];
+    },
+  });
+  await run();
+  const triesAfter = async (ms: number) => {
+    const before = calls.length;
+    pass(ms);
+    await run();
+    return calls.length - before;
+  };
+  expect(await triesAfter(1999)).toBe(0);
+  expect(await triesAfter(1)).toBeGreaterThan(0);
+  expect(await triesAfter(3999)).toBe(0);
+  isLocked = false;
+  expect(await triesAfter(1)).toBe(1);
+  expect(recorded).toContainEqual(["b-0"]);
+  expect(await triesAfter(60_000)).toBe(0);
+});
 
 test("a record whose plain form times out is left, not set aside", async () => {
   const { run, recorded, setAside } = setUp({

@@ -38,6 +38,9 @@ export interface RecorderOptions {
 
 const sizeOfEntry = ({ record }: LogEntry) => sizeOf(record);
 
+const SHORTEST_HELD_PAUSE_MS = 2000;
+const LONGEST_HELD_PAUSE_MS = 30_000;
+
 const hasTimedOut = (error: unknown) =>
   error instanceof PipelineError &&
   error.sqlState !== null &&
@@ -75,6 +78,10 @@ export function createRecorder(options: RecorderOptions) {
   } = options;
   const closeAttempt = createCloseAttempt({ records, callWithText });
   let batch: LogEntry[] = [];
+  /** Records whose rows somebody held. They stay pending: if this process ends, they are claimed. */
+  let held: LogEntry[] = [];
+  let heldUntil = -Infinity;
+  let heldPauseMs = SHORTEST_HELD_PAUSE_MS;
   let claimedAt = monotonic();
   const uploads = createUploadSize(monotonic);
 
@@ -135,18 +142,18 @@ export function createRecorder(options: RecorderOptions) {
   }
 
   /**
-   * Tries a refused record once more, without the texts that came from outside. "left" when the database timed out: the
-   * entry stays pending, and is claimed and tried again after the idle time.
+   * Tries a refused record once more, without the texts that came from outside. "held" when the database timed out, as a
+   * rule because somebody holds one of its rows: it is tried again soon.
    */
   async function recordAlone(
     entry: LogEntry,
     error: unknown,
-  ): Promise<"recorded" | "set aside" | "left"> {
+  ): Promise<"recorded" | "set aside" | "held" | "left"> {
     const { entryId, deliveryId } = entry;
     const refusal = errorMessage(error);
     if (hasTimedOut(error)) {
       logger.warn({ deliveryId, entryId, refusal }, "record.timed_out");
-      return "left";
+      return "held";
     }
     const full = parseRecord(entry.record);
     if (full === null) {
@@ -164,13 +171,14 @@ export function createRecorder(options: RecorderOptions) {
     } catch (again) {
       // Any other error is the fault of this record, and must not stop the others.
       if (hasCode(again, "DATABASE_UNAVAILABLE")) throw again;
-      if (hasTimedOut(again)) return "left";
+      if (hasTimedOut(again)) return "held";
       return setAside(entry, full, errorMessage(again));
     }
   }
 
   async function recordBatch(entries: LogEntry[]): Promise<void> {
     const done: LogEntry[] = [];
+    const heldBefore = held.length;
     for (const isolated of await isolateRefused(entries, record)) {
       const { item } = isolated;
       const result =
@@ -178,6 +186,12 @@ export function createRecorder(options: RecorderOptions) {
           ? await recordAlone(item, isolated.refused)
           : "recorded";
       if (result === "recorded") done.push(item);
+      if (result === "held" && held.length < BATCH_ENTRIES) held.push(item);
+    }
+    if (held.length === 0) heldPauseMs = SHORTEST_HELD_PAUSE_MS;
+    if (held.length > heldBefore) {
+      heldUntil = monotonic() + heldPauseMs;
+      heldPauseMs = Math.min(2 * heldPauseMs, LONGEST_HELD_PAUSE_MS);
     }
     await records.recorded(done);
     metrics.recorded(done.length);
@@ -185,6 +199,11 @@ export function createRecorder(options: RecorderOptions) {
   }
 
   async function next(): Promise<LogEntry[]> {
+    if (held.length > 0 && monotonic() >= heldUntil) {
+      const again = held;
+      held = [];
+      return again;
+    }
     if (monotonic() - claimedAt >= CLAIM_INTERVAL_MS) {
       const claimed = await records.claim(BATCH_ENTRIES, claimIdleMs);
       // There may be more, so the next round claims again.
