@@ -26,7 +26,10 @@ export async function createOwnDatabase(
     return client;
   };
   const client = await connect();
+  // Roles belong to the whole server, and two tests at once may not change the same one.
+  await admin.query("select pg_advisory_lock(1)");
   await client.query(await readFile(rolesFile, "utf8"));
+  await admin.query("select pg_advisory_unlock(1)");
   atEnd(async () => {
     await Promise.all(clients.map((each) => each.end()));
     await admin.query(`drop database ${name} with (force)`);

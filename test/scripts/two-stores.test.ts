@@ -136,6 +136,8 @@ async function createRun(queue: Queue, sql: Client) {
         // Tombstones last longer than a call may take, so what counts on them is over by then, one way or the other: a
         // request that creates a delivery, and one that cancels it.
         underWay = underWay.filter(({ isBrief }) => !isBrief);
+        // The retry-scheduler looks once a second, ten times before a tombstone ends.
+        await toItsEnd(actions.clear(world));
         return queue.expireTombstones();
     }
   }
