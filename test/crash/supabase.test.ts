@@ -207,7 +207,13 @@ test("rows that the database refuses are set aside or simplified, and their neig
   expect(letters.filter(([, fields]) => fields.includes(refused))).toHaveLength(
     1,
   );
-  expect(
-    pipeline.problems().filter((line) => line.includes("record.refused")),
-  ).toHaveLength(1);
+  // The line is written after the letter.
+  const lines = () =>
+    pipeline
+      .problems()
+      .filter(
+        (line) => line.includes("record.refused") && line.includes(refused),
+      );
+  await until("the log says so", () => lines().length > 0);
+  expect(lines()).toHaveLength(1);
 });
