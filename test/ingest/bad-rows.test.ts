@@ -5,27 +5,21 @@ import { Client } from "pg";
 import {
   HOOK,
   type Ingest,
-  openDatabase,
   sample,
-  startIngest,
   type TestDatabase,
+  useIngest,
 } from "./ingest.ts";
 
 let ingest: Ingest;
 let database: TestDatabase;
 let postgres: Client;
 
+useIngest((shared) => ({ ingest, database } = shared));
 beforeAll(async () => {
-  database = openDatabase();
-  ingest = await startIngest();
   postgres = new Client({ connectionString: inject("stack").postgresUrl });
   await postgres.connect();
 });
-afterAll(async () => {
-  await ingest.stop();
-  await database.close();
-  await postgres.end();
-});
+afterAll(() => postgres.end());
 
 const queued = () => ingest.queue.redis.xlen(ingest.queue.keys.stream);
 

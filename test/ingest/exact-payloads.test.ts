@@ -7,27 +7,21 @@ import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import {
   HOOK,
   type Ingest,
-  openDatabase,
   sample,
-  startIngest,
   type TestDatabase,
+  useIngest,
 } from "./ingest.ts";
 
 let ingest: Ingest;
 let database: TestDatabase;
 let postgres: Client;
 
+useIngest((shared) => ({ ingest, database } = shared));
 beforeAll(async () => {
-  database = openDatabase();
-  ingest = await startIngest();
   postgres = new Client({ connectionString: inject("stack").postgresUrl });
   await postgres.connect();
 });
-afterAll(async () => {
-  await ingest.stop();
-  await database.close();
-  await postgres.end();
-});
+afterAll(() => postgres.end());
 
 async function payloadOf(id: string): Promise<string> {
   const entries = await ingest.queue.waiting();

@@ -1,28 +1,21 @@
 // A request repeated under its key gets its first delivery, whatever has become of what it names.
 import { randomUUID } from "node:crypto";
 import { unwrap } from "@pipeline/shared/database";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import {
   HOOK,
   type Ingest,
-  openDatabase,
   sample,
   startIngest,
   startSupabaseProxy,
   type TestDatabase,
+  useIngest,
 } from "./ingest.ts";
 
 let ingest: Ingest;
 let database: TestDatabase;
 
-beforeAll(async () => {
-  database = openDatabase();
-  ingest = await startIngest();
-});
-afterAll(async () => {
-  await ingest.stop();
-  await database.close();
-});
+useIngest((shared) => ({ ingest, database } = shared));
 
 async function change(table: string, id: string, values: object) {
   await database.client.from(table).update(values).eq("id", id).throwOnError();

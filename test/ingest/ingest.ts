@@ -9,7 +9,7 @@ import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { createDatabase, unwrap } from "@pipeline/shared/database";
 import { createLogger } from "@pipeline/shared/logger";
-import { inject } from "vitest";
+import { afterAll, beforeAll, inject } from "vitest";
 import { createApp } from "../../services/ingest/src/app.ts";
 import { readConfig } from "../../services/ingest/src/config.ts";
 import { createDeliveries } from "../support/deliveries.ts";
@@ -132,6 +132,23 @@ export function openDatabase() {
 }
 
 export type TestDatabase = ReturnType<typeof openDatabase>;
+
+/** For a file whose tests share one ingest. `started` is told before its tests run. */
+export function useIngest(
+  started: (shared: { ingest: Ingest; database: TestDatabase }) => void,
+): void {
+  let ingest: Ingest;
+  let database: TestDatabase;
+  beforeAll(async () => {
+    database = openDatabase();
+    ingest = await startIngest();
+    started({ ingest, database });
+  });
+  afterAll(async () => {
+    await ingest.stop();
+    await database.close();
+  });
+}
 
 /** A way to the run's Supabase that a test can block. */
 export async function startSupabaseProxy() {

@@ -1,26 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { Client } from "pg";
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { describe, expect, inject, test } from "vitest";
 import {
   HOOK,
   type Ingest,
-  openDatabase,
   sample,
   startIngest,
   type TestDatabase,
+  useIngest,
 } from "./ingest.ts";
 
 let ingest: Ingest;
 let database: TestDatabase;
 
-beforeAll(async () => {
-  database = openDatabase();
-  ingest = await startIngest();
-});
-afterAll(async () => {
-  await ingest.stop();
-  await database.close();
-});
+useIngest((shared) => ({ ingest, database } = shared));
 
 /** Deliveries of an endpoint of their own, oldest first. */
 async function submitMany(count: number) {

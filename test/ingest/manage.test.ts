@@ -1,24 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  type Ingest,
-  openDatabase,
-  sample,
-  startIngest,
-  type TestDatabase,
-} from "./ingest.ts";
+import { describe, expect, test } from "vitest";
+import { type Ingest, sample, type TestDatabase, useIngest } from "./ingest.ts";
 
 let ingest: Ingest;
 let database: TestDatabase;
 
-beforeAll(async () => {
-  database = openDatabase();
-  ingest = await startIngest();
-});
-afterAll(async () => {
-  await ingest.stop();
-  await database.close();
-});
+useIngest((shared) => ({ ingest, database } = shared));
 
 async function submit(): Promise<string> {
   return (await ingest.post("", sample())).body.delivery.id;

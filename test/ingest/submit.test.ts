@@ -1,28 +1,20 @@
 import { randomUUID } from "node:crypto";
 import { createSealer } from "@pipeline/shared/seal";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import {
   ENCRYPTION_KEY,
   HOOK,
   type Ingest,
-  openDatabase,
   sample,
-  startIngest,
   type TestDatabase,
+  useIngest,
 } from "./ingest.ts";
 
 const sealer = createSealer(ENCRYPTION_KEY);
 let ingest: Ingest;
 let database: TestDatabase;
 
-beforeAll(async () => {
-  database = openDatabase();
-  ingest = await startIngest();
-});
-afterAll(async () => {
-  await ingest.stop();
-  await database.close();
-});
+useIngest((shared) => ({ ingest, database } = shared));
 
 async function entryOf(id: string): Promise<Record<string, string>> {
   const entries = await ingest.queue.waiting();

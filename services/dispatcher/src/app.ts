@@ -100,7 +100,7 @@ export function createApp(config: Config, logger: Logger) {
     resolver: createResolver({
       servers: config.dnsServers,
       timeoutMs: Math.min(LONGEST_LOOKUP_MS, config.attemptTimeoutMs / 2),
-      now: () => performance.now(),
+      now: monotonic,
     }),
     logger,
   });

@@ -4,7 +4,7 @@
 //   longer ago, or never          read again and waited for: a quarter of a second, or half of one if it was never read
 //
 // If the answer does not come in that time, the database counts as slow, and nobody waits for it until it has answered
-// quickly again: what is known is served at once for up to an hour, and what is not known rejects, so that the delivery is put off.
+// quickly again: what is known is served at once for up to an hour, and what is not known rejects, so that the delivery waits in its list.
 // An attempt therefore never holds its slot for longer than half a second because of a look-up.
 import { createBatcher } from "@pipeline/shared/batcher";
 import { PipelineError } from "@pipeline/shared/errors";

@@ -3,6 +3,8 @@
 // back-pressure there is no limit. The rule is TCP's (RFC 5681): halve on loss, double per round up to half of what was
 // once too much, then grow slowly.
 
+import { LONGEST_RETRY_AFTER_MS } from "./retry-after.ts";
+
 export interface Pressure {
   /** Attempts at once; Infinity without back-pressure. */
   limit: number;
@@ -31,7 +33,6 @@ const LIMIT_STEP = 0.05;
 /** With no back-pressure for so long the limits are lifted. */
 const FORGET_MS = 60_000;
 const BURST_SECONDS = 0.1;
-const LONGEST_HOLD_MS = 3_600_000;
 
 export function createPressure(): Pressure {
   return {
@@ -70,7 +71,7 @@ export function spend(pressure: Pressure, now: number): void {
 }
 
 export function hold(pressure: Pressure, now: number, ms: number): void {
-  const until = now + Math.min(ms, LONGEST_HOLD_MS);
+  const until = now + Math.min(ms, LONGEST_RETRY_AFTER_MS);
   pressure.heldUntil = Math.max(pressure.heldUntil, until);
 }
 

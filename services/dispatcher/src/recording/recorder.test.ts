@@ -277,6 +277,29 @@ test("a record whose row somebody holds is tried again after two seconds, then a
   expect(await triesAfter(60_000)).toBe(0);
 });
 
+test("of large records whose rows are held no more are kept than fit; the others are left to a claim", async () => {
+  let isLocked = true;
+  const response_body = "x".repeat(500_000);
+  const { run, calls, pass } = setUp({
+    reads: [
+      Array.from({ length: 10 }, (_, n) =>
+        entry(`${n}`, JSON.stringify({ ...record, response_body })),
+      ),
+    ],
+    answer: () => {
+      if (isLocked) throw timeout("55P03");
+      return [];
+    },
+  });
+  await run();
+  isLocked = false;
+  const before = calls.length;
+  pass(2000);
+  await run();
+  const again = calls.slice(before).flatMap(({ rows }) => rows);
+  expect(again).toHaveLength(4); // two megabytes
+});
+
 test("a record whose plain form times out is left, not set aside", async () => {
   const { run, recorded, setAside } = setUp({
     reads: [[entry("b")]],

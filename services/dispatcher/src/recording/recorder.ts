@@ -40,6 +40,8 @@ const sizeOfEntry = ({ record }: LogEntry) => sizeOf(record);
 
 const SHORTEST_HELD_PAUSE_MS = 2000;
 const LONGEST_HELD_PAUSE_MS = 30_000;
+const MOST_HELD = 100;
+const MOST_HELD_BYTES = 2 * 1024 * 1024;
 
 const hasTimedOut = (error: unknown) =>
   error instanceof PipelineError &&
@@ -176,6 +178,16 @@ export function createRecorder(options: RecorderOptions) {
     }
   }
 
+  /** What there is no room for is claimed after the idle time, by whoever looks. */
+  function keep(entry: LogEntry): void {
+    const bytes = held.reduce((sum, each) => sum + sizeOfEntry(each), 0);
+    if (
+      held.length < MOST_HELD &&
+      bytes + sizeOfEntry(entry) <= MOST_HELD_BYTES
+    )
+      held.push(entry);
+  }
+
   async function recordBatch(entries: LogEntry[]): Promise<void> {
     const done: LogEntry[] = [];
     const heldBefore = held.length;
@@ -186,7 +198,7 @@ export function createRecorder(options: RecorderOptions) {
           ? await recordAlone(item, isolated.refused)
           : "recorded";
       if (result === "recorded") done.push(item);
-      if (result === "held" && held.length < BATCH_ENTRIES) held.push(item);
+      if (result === "held") keep(item);
     }
     if (held.length === 0) heldPauseMs = SHORTEST_HELD_PAUSE_MS;
     if (held.length > heldBefore) {
